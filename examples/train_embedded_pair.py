@@ -1,0 +1,187 @@
+"""Train the embedded pair from scratch, on CPU: a tokenizer, a small target, a much smaller draft.
+
+    python examples/train_embedded_pair.py --out src/hf_autojudge/demo/pair
+
+The target learns answers worded by the hidden rule of `hf_autojudge.demo.problems`; the draft learns answers worded by chance,
+for a shorter time. Every step draws fresh problems of the `pretrain` split. Given `--seed` and the numbers of steps,
+the result is the same up to the rounding of the machine's arithmetic.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from hf_autojudge.demo.problems import Problem, Wording, final_number, make_problems, problem_stream, prompt
+
+MAX_LENGTH = 1024  # positions
+SHAPES = {
+    "target": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 6, "num_attention_heads": 4},
+    "draft": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+WORDINGS: dict[str, Wording] = {"target": "rule", "draft": "random"}
+
+
+def train_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:
+    """A BPE tokenizer in which a digit, a newline and the space before a digit never merge with anything."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    pieces = Regex(r"\n|\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    alphabet = [chr(c) for c in range(33, 127)] + ["\u0120", "\u010a"]  # ByteLevel writes a space and a newline so
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet)
+    problems = make_problems("pretrain", 20_000, wording="random")
+    tokenizer.train_from_iterator((prompt(p) + p.answer for p in problems), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        padding_side="left",
+        model_max_length=MAX_LENGTH,
+    )
+
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, wording: Wording, noise: float, size: int, seed: int) -> Iterator[Batch]:
+    """Endless batches of `(input_ids, labels)`, int64 of shape (size, length); the labels skip prompt and padding.
+
+    Problems of similar length share a batch, so that little is padding. Padding is on the right, where a causal model's
+    real tokens never see it: no attention mask is needed.
+    """
+    stream = problem_stream("pretrain", seed, wording, noise)
+    shuffle = random.Random(seed)
+    while True:
+        problems = list(islice(stream, 16 * size))
+        prompts = tokenizer([prompt(p) for p in problems])["input_ids"]
+        answers = tokenizer([p.answer for p in problems], add_special_tokens=False)["input_ids"]
+        rows = [(q, a + [tokenizer.eos_token_id]) for q, a in zip(prompts, answers, strict=True)]
+        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+        groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+        shuffle.shuffle(groups)
+        for group in groups:
+            length = max(len(q) + len(a) for q, a in group)
+            ids = torch.full((size, length), tokenizer.pad_token_id)
+            labels = torch.full((size, length), -100)
+            for i, (q, a) in enumerate(group):
+                ids[i, : len(q) + len(a)] = torch.tensor(q + a)
+                labels[i, len(q) : len(q) + len(a)] = torch.tensor(a)
+            yield ids, labels
+
+
+def train(role: str, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, log: list[dict]) -> LlamaForCausalLM:
+    """Train one model: Muon for the layers' matrices, AdamW for the rest, warm-up, then cosine decay to zero."""
+    steps, minutes = getattr(args, f"{role}_steps"), getattr(args, f"{role}_minutes")
+    torch.manual_seed(args.seed)
+    config = LlamaConfig(
+        **SHAPES[role],
+        vocab_size=len(tokenizer),
+        max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config).train()
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if all(p is not m for m in matrices)]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=args.lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    data = batches(tokenizer, WORDINGS[role], args.noise, args.batch_size, args.seed)
+    began, tokens, losses, step = time.perf_counter(), 0, [], 0
+    while True:
+        elapsed = (time.perf_counter() - began) / 60
+        done = step / steps if steps else elapsed / minutes
+        if done >= 1:
+            break
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = args.lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+        ids, labels = next(data)
+        with torch.autocast("cpu", torch.bfloat16, enabled=role == "target"):  # the draft is too small to gain
+            loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        step, tokens = step + 1, tokens + ids.numel()
+        losses.append(loss.item())
+        if step % 100 == 0:
+            elapsed = (time.perf_counter() - began) / 60
+            entry = dict(model=role, step=step, loss=round(sum(losses) / len(losses), 4), tokens=tokens)
+            log.append(entry | {"minutes": round(elapsed, 2)})
+            print(f"{role} step {step}: loss {entry['loss']:.4f}, {tokens / elapsed / 60:,.0f} tokens/s", flush=True)
+            losses = []
+    parameters = sum(p.numel() for p in model.parameters())
+    minutes = round((time.perf_counter() - began) / 60, 1)
+    log.append({"model": role, "parameters": parameters, "steps": step, "tokens": tokens, "minutes": minutes})
+    return model.eval()
+
+
+@torch.inference_mode()
+def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: list[Problem]) -> float:
+    """The share of problems whose greedy answer ends in the right number."""
+    right = 0
+    for i in range(0, len(problems), 50):
+        inputs = tokenizer([prompt(p) for p in problems[i : i + 50]], return_tensors="pt", padding=True)
+        tokens = model.generate(**inputs, max_new_tokens=256)[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        right += sum(final_number(t) == p.result for t, p in zip(texts, problems[i : i + 50], strict=True))
+    return right / len(problems)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("src/hf_autojudge/demo/pair"))
+    parser.add_argument("--roles", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--target-steps", type=int, default=4000, help="0: use --target-minutes instead")
+    parser.add_argument("--draft-steps", type=int, default=2000, help="0: use --draft-minutes instead")
+    parser.add_argument("--target-minutes", type=float, default=40.0)
+    parser.add_argument("--draft-minutes", type=float, default=4.0)
+    parser.add_argument("--batch-size", type=int, default=24, help="problems a step")
+    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--noise", type=float, default=0.06, help="how often the target's wording is left to chance")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    log: list[dict] = []
+    tokenizer = train_tokenizer()
+    unseen = make_problems("validation", 500)
+    for role in args.roles:
+        folder = args.out / role
+        model = train(role, tokenizer, args, log).to(torch.bfloat16)
+        model.generation_config = GenerationConfig(
+            do_sample=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        stored = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        log.append({"model": role, "split": "validation", "problems": 500, "accuracy": accuracy(stored, tokenizer, unseen)})
+        print(log[-1])
+    (args.out / "training_log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+
+
+if __name__ == "__main__":
+    main()

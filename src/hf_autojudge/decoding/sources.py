@@ -1,0 +1,207 @@
+"""From the arguments of a call to its candidate source.
+
+The only file that calls `model._get_candidate_generator`; checked with transformers 5.17.0 and 5.23.0.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates, Schedule, TransformersCandidates
+from hf_autojudge.decoding.passes import CachedModel, hidden_size, vocab_size
+from hf_autojudge.judges import Judge
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_NUM_ASSISTANT_TOKENS = 20  # transformers' own
+SCHEDULES = ("constant", "heuristic", "heuristic_transient")
+
+
+@dataclass(frozen=True)
+class DraftOptions:
+    """How the draft drafts. The call is honoured first, then the target's generation config, then the draft's, then the
+    judge's window, then the default (20 tokens, constant, no confidence threshold)."""
+
+    num_tokens: int
+    schedule: Schedule
+    confidence_threshold: float
+
+    @classmethod
+    def resolve(
+        cls,
+        target: PreTrainedModel,
+        draft: PreTrainedModel | None,
+        generation_config: GenerationConfig,
+        judge_window: int | None,
+        num_tokens: int | None,
+        schedule: str | None,
+        confidence_threshold: float | None,
+    ) -> DraftOptions:
+        """Raises `ValueError` for a number of tokens below 1, an unknown schedule, or a confidence threshold outside [0, 1]."""
+        defaults = GenerationConfig._get_default_generation_params()
+
+        def first(given: Any, name: str, otherwise: Any) -> Any:
+            if given is not None:
+                return given
+            # transformers has filled the merged config with its defaults: only another value was set by somebody
+            if (merged := getattr(generation_config, name)) != defaults[name]:
+                return merged
+            for model in (target, draft):
+                if model is not None and getattr(model.generation_config, name) is not None:
+                    return getattr(model.generation_config, name)
+            return otherwise
+
+        n = first(num_tokens, "num_assistant_tokens", judge_window or DEFAULT_NUM_ASSISTANT_TOKENS)
+        s = first(schedule, "num_assistant_tokens_schedule", "constant")
+        c = first(confidence_threshold, "assistant_confidence_threshold", 0.0)
+        if n < 1:
+            raise ValueError(f"num_assistant_tokens must be at least 1; got {n}.")
+        if s not in SCHEDULES:
+            raise ValueError(f"num_assistant_tokens_schedule must be one of {SCHEDULES}; got {s!r}.")
+        if not 0 <= c <= 1:
+            raise ValueError(f"assistant_confidence_threshold must lie in [0, 1]; got {c}.")
+        return cls(int(n), s, float(c))
+
+
+def make_source(
+    target: PreTrainedModel,
+    draft: PreTrainedModel | None,
+    judge: Judge,
+    options: DraftOptions,
+    generation_config: GenerationConfig,
+    input_ids: torch.Tensor,
+    processors: LogitsProcessorList,
+    model_kwargs: dict[str, Any],
+    eos_token_ids: frozenset[int],
+    tokenizer: PreTrainedTokenizerBase | None,
+    assistant_tokenizer: PreTrainedTokenizerBase | None,
+) -> CandidateSource:
+    """Our own generator for a draft with the target's tokens, transformers' factory for everything else.
+
+    Raises:
+        ValueError: If there is no source, the vocabularies differ and no tokenizers are given, the draft cannot be rolled
+            back, or the judge was made for other models.
+    """
+    other_source = _other_source(generation_config)
+    if draft is None and other_source is None:
+        raise ValueError(
+            "judge= needs somebody to propose tokens: pass `assistant_model=` (a draft model), or another source such as "
+            "`prompt_lookup_num_tokens=`."
+        )
+    lean = draft is not None and other_source is None and _same_tokens(target, draft, tokenizer, assistant_tokenizer)
+    if lean:
+        _check_draft(draft)
+    judge.check_models(hidden_size(target), hidden_size(draft) if lean else None, vocab_size(target))
+    if lean:
+        return _draft_candidates(
+            draft, judge, options, generation_config, input_ids, processors, model_kwargs, eos_token_ids, target
+        )
+    if "draft_hidden" in judge.reads or "draft_logits" in judge.reads and draft is None:
+        raise ValueError(
+            f"This judge reads {sorted(judge.reads)}, but this candidate source has no draft states or logits; pass "
+            "`assistant_model=`, or use a judge that reads the target only."
+        )
+    return _transformers_candidates(
+        target, draft, generation_config, input_ids, processors, model_kwargs, tokenizer, assistant_tokenizer
+    )
+
+
+def _other_source(config: GenerationConfig) -> str | None:
+    """Which source other than a plain draft model the call names, if any."""
+    for name in ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "speculation_type"):
+        if getattr(config, name, None):
+            return name
+    return None
+
+
+def _same_tokens(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    assistant_tokenizer: PreTrainedTokenizerBase | None,
+) -> bool:
+    """Whether draft and target speak the same tokens. Raises if that cannot be known."""
+    if tokenizer is not None and assistant_tokenizer is not None:
+        return tokenizer.get_vocab() == assistant_tokenizer.get_vocab()
+    if vocab_size(target) != vocab_size(draft):
+        raise ValueError(
+            f"The target has a vocabulary of {vocab_size(target)} tokens and the draft one of {vocab_size(draft)}; pass "
+            "`tokenizer=` and `assistant_tokenizer=` so that they can be compared (or translated)."
+        )
+    return True
+
+
+def _check_draft(draft: PreTrainedModel) -> None:
+    name = type(draft).__name__
+    if draft._is_stateful:
+        raise ValueError(f"{name} keeps a recurrent state that cannot be rolled back; use a draft with an attention cache.")
+    if draft.config.is_encoder_decoder:
+        raise ValueError(f"{name} is an encoder-decoder; the draft must be a decoder-only model.")
+
+
+def _draft_candidates(
+    draft: PreTrainedModel,
+    judge: Judge,
+    options: DraftOptions,
+    generation_config: GenerationConfig,
+    input_ids: torch.Tensor,
+    processors: LogitsProcessorList,
+    model_kwargs: dict[str, Any],
+    eos_token_ids: frozenset[int],
+    target: PreTrainedModel,
+) -> DraftCandidates:
+    mask = model_kwargs.get("attention_mask")
+    positions = None
+    if mask is not None:
+        mask = mask.to(draft.device)
+        if "position_ids" in inspect.signature(draft.forward).parameters:
+            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    # Without a config, every layer of the cache keeps everything: several passes can be rolled back at once whatever
+    # the model's windows, which then live in the mask alone.
+    return DraftCandidates(
+        CachedModel(draft, DynamicCache(), attention_mask=mask, position_ids=positions),
+        num_tokens=options.num_tokens,
+        processors=processors,
+        do_sample=bool(generation_config.do_sample),
+        schedule=options.schedule,
+        confidence_threshold=options.confidence_threshold,
+        eos_token_ids=eos_token_ids,
+        vocab_size=vocab_size(target),
+        keep_hidden="draft_hidden" in judge.reads,
+        device=input_ids.device,
+    )
+
+
+def _transformers_candidates(
+    target: PreTrainedModel,
+    draft: PreTrainedModel | None,
+    generation_config: GenerationConfig,
+    input_ids: torch.Tensor,
+    processors: LogitsProcessorList,
+    model_kwargs: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase | None,
+    assistant_tokenizer: PreTrainedTokenizerBase | None,
+) -> TransformersCandidates:
+    generator = target._get_candidate_generator(
+        generation_config=generation_config,
+        input_ids=input_ids,
+        inputs_tensor=input_ids,
+        logits_processor=processors,
+        model_kwargs=model_kwargs,
+        assistant_model=draft,
+        target_tokenizer=tokenizer,
+        assistant_tokenizer=assistant_tokenizer,
+    )
+    if getattr(generator, "requires_model_outputs", False):
+        raise ValueError(
+            f"{type(generator).__name__} drafts from the target's own hidden states, which judge= does not hand over yet; "
+            "pass `assistant_model=` or `prompt_lookup_num_tokens=`."
+        )
+    return TransformersCandidates(generator, input_ids.device)

@@ -1,0 +1,26 @@
+"""Loading the embedded pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+PAIR = Path(__file__).parent / "pair"
+"""Folder with `target/` and `draft/`: bf16 safetensors, configs and tokenizers."""
+
+
+def load_pair(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Any, Any, Any]:
+    """Load the pair that ships with the package; needs no network.
+
+    Args:
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`)
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): The weights are stored in bf16.
+
+    Returns:
+        Target, draft and their common tokenizer.
+    """
+    target, draft = (AutoModelForCausalLM.from_pretrained(PAIR / name, dtype=dtype) for name in ("target", "draft"))
+    return target.to(device).eval(), draft.to(device).eval(), AutoTokenizer.from_pretrained(PAIR / "target")

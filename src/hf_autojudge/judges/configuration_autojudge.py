@@ -1,0 +1,78 @@
+"""What a published judge says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from hf_autojudge.judges.base import check_threshold
+
+FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previous.target")
+"""Names of the hidden states a head can read: the position of the mismatch's draft token, or the position before it (which
+predicted it), in the draft or in the target."""
+
+
+class AutoJudgeConfig(PretrainedConfig):
+    """Configuration of an [`AutoJudgeHead`].
+
+    Args:
+        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): Hidden states the
+            head reads, in the order in which they are concatenated. AutoJudge's default is DD+DT (arXiv 2504.20039).
+        target_hidden_size (`int`, *optional*, defaults to `0`): Width of the target's last hidden state.
+        draft_hidden_size (`int`, *optional*, defaults to `0`): Width of the draft's last hidden state.
+        vocab_size (`int`, *optional*): Size of the target's vocabulary; `None` skips the check.
+        target (`str`, *optional*): Repository (or path) of the target.
+        target_revision (`str`, *optional*): Its revision.
+        draft (`str`, *optional*): Repository (or path) of the draft.
+        draft_revision (`str`, *optional*): Its revision.
+        window (`int`, *optional*): Candidate tokens a round that the judge was calibrated with; the default
+            number of draft tokens when neither the call nor a model's generation config names one.
+        threshold (`float`, *optional*, defaults to `0.5`): A mismatch stays if its importance is below it; in [0, 1].
+        thresholds (`list[dict]`, *optional*): The calibration table, one row a threshold.
+        task (`str`, *optional*): Name of the task whose outcome defined the labels.
+        versions (`dict[str, str]`, *optional*): Versions of the packages that made the head.
+    """
+
+    model_type = "autojudge"
+
+    def __init__(
+        self,
+        features: Sequence[str] = FEATURES[:2],
+        target_hidden_size: int = 0,
+        draft_hidden_size: int = 0,
+        vocab_size: int | None = None,
+        target: str | None = None,
+        target_revision: str | None = None,
+        draft: str | None = None,
+        draft_revision: str | None = None,
+        window: int | None = None,
+        threshold: float = 0.5,
+        thresholds: list[dict[str, Any]] | None = None,
+        task: str | None = None,
+        versions: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.features = list(features)
+        self.target_hidden_size = target_hidden_size
+        self.draft_hidden_size = draft_hidden_size
+        self.vocab_size = vocab_size
+        self.target = target
+        self.target_revision = target_revision
+        self.draft = draft
+        self.draft_revision = draft_revision
+        self.window = window
+        self.threshold = check_threshold(threshold)
+        self.thresholds = thresholds or []
+        self.task = task
+        self.versions = versions or {}
+        unknown = [name for name in self.features if name not in FEATURES]
+        if unknown or not self.features:
+            raise ValueError(f"A judge reads one or more of the features {list(FEATURES)}; got {self.features}.")
+        super().__init__(**kwargs)
+
+    @property
+    def input_size(self) -> int:
+        """Width of the concatenated features."""
+        return sum(self.target_hidden_size if f.endswith(".target") else self.draft_hidden_size for f in self.features)

@@ -1,0 +1,206 @@
+"""The trained judge: standardise the hidden states, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section 3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from hf_autojudge.judges.base import check_threshold
+from hf_autojudge.judges.configuration_autojudge import FEATURES, AutoJudgeConfig
+from hf_autojudge.judges.window import Read, Window
+
+
+class AutoJudgeHead(PreTrainedModel):
+    """A logistic head on hidden states: `importance = sigmoid(linear((x - mean) / scale))`.
+
+    Load one with `AutoJudgeHead.from_pretrained(...)` and hand it to `generate(..., judge=head)`. Computes in float32
+    whatever the models' dtype. Weights are read and written as safetensors only.
+
+    Attributes:
+        mean, scale (`torch.FloatTensor` of shape `(input_size,)`): Standardisation buffers.
+        linear (`nn.Linear`): Weight `(1, input_size)` and bias `(1,)`, on standardised features.
+    """
+
+    config_class = AutoJudgeConfig
+    base_model_prefix = "autojudge"
+    main_input_name = "features"
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, config: AutoJudgeConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("mean", torch.zeros(config.input_size))
+        self.register_buffer("scale", torch.ones(config.input_size))
+        self.linear = nn.Linear(config.input_size, 1)
+        self.post_init()
+
+    @classmethod
+    def from_linear(
+        cls,
+        weight: Any,
+        bias: Any,
+        mean: Any,
+        scale: Any,
+        features: Sequence[str] = FEATURES[:2],
+        draft_hidden_size: int = 0,
+        target_hidden_size: int = 0,
+        threshold: float = 0.5,
+        **config: Any,
+    ) -> AutoJudgeHead:
+        """Build a head from numbers, for instance those of a scikit-learn pipeline.
+
+        Args:
+            weight (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)` or `(1, input_size)`): On standardised
+                features, in the order of `features`.
+            bias (`float` or array of one element): Added to the weighted sum.
+            mean, scale (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)`): Features become `(x - mean) / scale`.
+            features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): Order of
+                concatenation.
+            draft_hidden_size, target_hidden_size (`int`): Widths of the two models' last hidden states.
+            threshold (`float`, *optional*, defaults to `0.5`): In [0, 1].
+            config: Further fields of [`AutoJudgeConfig`].
+
+        Raises:
+            ValueError: If a shape does not fit the hidden sizes, or a number is not finite.
+        """
+        head = cls(
+            AutoJudgeConfig(
+                features=features,
+                draft_hidden_size=draft_hidden_size,
+                target_hidden_size=target_hidden_size,
+                threshold=threshold,
+                **config,
+            )
+        )
+        size = head.config.input_size
+        given = {"weight": weight, "bias": bias, "mean": mean, "scale": scale}
+        values = {name: torch.as_tensor(value).detach().float().flatten() for name, value in given.items()}
+        for name, value in values.items():
+            expected = 1 if name == "bias" else size
+            if value.numel() != expected:
+                raise ValueError(
+                    f"`{name}` has {value.numel()} numbers, but the features {list(features)} with draft_hidden_size="
+                    f"{draft_hidden_size} and target_hidden_size={target_hidden_size} need {expected}."
+                )
+        with torch.no_grad():
+            head.linear.weight.copy_(values["weight"][None])
+            head.linear.bias.copy_(values["bias"])
+            head.mean.copy_(values["mean"])
+            head.scale.copy_(values["scale"])
+        head._check_numbers("the given numbers")
+        return head.eval()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        """Load a judge from the Hub or a folder; arguments as in `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: If the weights are corrupt, truncated, incomplete or of other shapes than the config says.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        kwargs["use_safetensors"] = True
+        try:
+            head, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except (SafetensorError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"The judge's weights in {pretrained_model_name_or_path!s} cannot be read ({error}): the file is corrupt, "
+                "truncated or not a judge's; download or save it again."
+            ) from error
+        wrong = {name: sorted(map(str, info[name])) for name in ("missing_keys", "mismatched_keys") if info[name]}
+        if wrong:
+            raise ValueError(
+                f"The judge's weights in {pretrained_model_name_or_path!s} do not fit its config: {wrong}; "
+                "download or save it again."
+            )
+        head._check_numbers(str(pretrained_model_name_or_path))
+        return (head, info) if wants_info else head
+
+    def _check_numbers(self, origin: str) -> None:
+        for name, tensor in self.state_dict().items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"The judge's `{name}` in {origin} holds numbers that are not finite; fit or save it again.")
+        if not (self.scale > 0).all():
+            raise ValueError(f"The judge's `scale` in {origin} must be positive; fit or save it again.")
+
+    @property
+    def reads(self) -> frozenset[Read]:
+        names: dict[str, Read] = {"draft": "draft_hidden", "target": "target_hidden"}
+        return frozenset(names[feature.split(".")[1]] for feature in self.config.features)
+
+    @property
+    def threshold(self) -> float:
+        return float(self.config.threshold)
+
+    @property
+    def window(self) -> int | None:
+        return self.config.window
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of importance.
+
+        Args:
+            features (`torch.Tensor` of shape `(..., input_size)`): Concatenated hidden states, any float dtype.
+
+        Returns:
+            `torch.FloatTensor` of shape `(...)`; `sigmoid` of it is the importance.
+        """
+        standardised = (features.float() - self.mean.float()) / self.scale.float()
+        return nn.functional.linear(standardised, self.linear.weight.float(), self.linear.bias.float())[..., 0]
+
+    def importance(self, window: Window) -> torch.Tensor:
+        """Probability that each candidate token, if it is a mismatch, changes the outcome: float32, shape `(B, K)`."""
+        rows = {
+            "draft_token": lambda hidden: hidden[:, 1:],
+            "previous": lambda hidden: hidden[:, :-1],
+        }
+        columns = []
+        for feature in self.config.features:
+            position, model = feature.split(".")
+            hidden = window.target_hidden if model == "target" else window.draft_hidden
+            assert hidden is not None
+            columns.append(rows[position](hidden).to(self.mean.device))
+        return self(torch.cat(columns, dim=-1)).sigmoid()
+
+    def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
+        """See [`Judge.accept`]. Threshold 1 accepts everything, also where the importance rounds to 1."""
+        threshold = self.threshold if threshold is None else check_threshold(threshold)
+        if threshold in (0.0, 1.0):
+            return torch.full_like(window.draft_tokens, bool(threshold), dtype=torch.bool)
+        return (self.importance(window) < threshold).to(window.draft_tokens.device)
+
+    def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
+        config = self.config
+        if "target_hidden" in self.reads and config.target_hidden_size != target_hidden_size:
+            raise ValueError(
+                f"This judge reads target states of size {config.target_hidden_size}, but the target's are of size "
+                f"{target_hidden_size}; use the judge trained for this target ({config.target or 'not named'})."
+            )
+        if "draft_hidden" in self.reads:
+            if draft_hidden_size is None:
+                raise ValueError(
+                    f"This judge reads draft states (features {config.features}), but this candidate source has none; pass "
+                    "`assistant_model=`, or use a judge that reads the target only."
+                )
+            if config.draft_hidden_size != draft_hidden_size:
+                raise ValueError(
+                    f"This judge reads draft states of size {config.draft_hidden_size}, but the draft's are of size "
+                    f"{draft_hidden_size}; use the judge trained for this draft ({config.draft or 'not named'})."
+                )
+        if config.vocab_size is not None and config.vocab_size != vocab_size:
+            raise ValueError(
+                f"This judge was made for a vocabulary of {config.vocab_size} tokens, but the target's has {vocab_size}; "
+                f"use the judge trained for this target ({config.target or 'not named'})."
+            )
+
+
+AutoConfig.register(AutoJudgeConfig.model_type, AutoJudgeConfig, exist_ok=True)
+AutoModel.register(AutoJudgeConfig, AutoJudgeHead, exist_ok=True)

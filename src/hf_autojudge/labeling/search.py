@@ -1,0 +1,203 @@
+"""AutoJudge's semi-greedy search for important tokens (arXiv 2504.20039, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from hf_autojudge.decoding.passes import CachedModel, unwrap_peft, vocab_size
+
+SameOutcome = Callable[[list[int], list[int]], bool]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A position where the draft would have written another token than the target.
+
+    Attributes:
+        position (`int`): Counted from the first new token, 0.
+        target_token, draft_token (`int`): What each of the two wrote.
+        important (`bool`): Whether the draft's token changes the outcome.
+    """
+
+    position: int
+    target_token: int
+    draft_token: int
+    important: bool
+
+
+@dataclass(frozen=True)
+class LabelledPrompt:
+    """The result of the search on one prompt.
+
+    Attributes:
+        prompt (`list[int]`): Token ids.
+        mismatches (`list[Mismatch]`): In order of position.
+        reference (`list[int]`): The target's greedy answer, an end token included.
+        response (`list[int]`): The last accepted answer: the draft's token at every unimportant mismatch, the target's
+            elsewhere.
+    """
+
+    prompt: list[int]
+    mismatches: list[Mismatch]
+    reference: list[int]
+    response: list[int]
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain lists and dicts, one row of a data set."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> LabelledPrompt:
+        """The inverse of [`to_row`]."""
+        return cls(
+            prompt=list(row["prompt"]),
+            mismatches=[Mismatch(**m) for m in row["mismatches"]],
+            reference=list(row["reference"]),
+            response=list(row["response"]),
+        )
+
+
+def find_important_tokens(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompts: Sequence[torch.Tensor | Sequence[int]],
+    same_outcome: SameOutcome,
+    max_new_tokens: int,
+    eos_token_id: int | Sequence[int] | None = None,
+) -> list[LabelledPrompt]:
+    """Mine labels: swap one mismatching token at a time, let the target finish, and see whether the outcome changes.
+
+    Algorithm 1 of AutoJudge (arXiv 2504.20039): the response starts as the target's greedy answer. At the first mismatch at or
+    after the left border (the draft's argmax, teacher-forced on the current response, against the response's token) the
+    draft's token is put in and the target finishes greedily. If the outcome is the reference's, the mismatch is unimportant and
+    the alternative becomes the current response. The border moves to the next position, until no mismatch is left.
+
+    Args:
+        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
+        prompts (sequence of 1-D `torch.LongTensor` or lists of `int`): Token ids.
+        same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids: the reference's, the
+            alternative's) have the same outcome.
+        max_new_tokens (`int`): Length limit of an answer, counted from the prompt.
+        eos_token_id (`int` or sequence of `int`, *optional*): End tokens; an answer ends in one or at the length limit. Defaults
+            to those of the target's generation config.
+
+    Returns:
+        One [`LabelledPrompt`] for each prompt, in order.
+
+    Raises:
+        ValueError: For an empty prompt, a length limit below 1, or models of different vocabularies.
+    """
+    return list(search_prompts(target, draft, prompts, same_outcome, max_new_tokens, eos_token_id))
+
+
+def search_prompts(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompts: Sequence[torch.Tensor | Sequence[int]],
+    same_outcome: SameOutcome,
+    max_new_tokens: int,
+    eos_token_id: int | Sequence[int] | None = None,
+) -> Iterator[LabelledPrompt]:
+    """[`find_important_tokens`], one prompt at a time as each is done."""
+    target, draft = unwrap_peft(target), unwrap_peft(draft)
+    shared = min(vocab_size(target), vocab_size(draft))
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
+    if eos_token_id is None:
+        eos_token_id = target.generation_config.eos_token_id
+    ends = {eos_token_id} if isinstance(eos_token_id, int) else set(eos_token_id or ())
+    for index, prompt in enumerate(prompts):
+        ids = prompt.tolist() if isinstance(prompt, torch.Tensor) else list(prompt)
+        if not ids:
+            raise ValueError(f"Prompt {index} is empty; pass at least one token.")
+        yield _search(target, draft, ids, same_outcome, max_new_tokens, ends, shared)
+
+
+@torch.no_grad()
+def _search(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompt: list[int],
+    same_outcome: SameOutcome,
+    max_new_tokens: int,
+    ends: set[int],
+    shared_vocabulary: int,
+) -> LabelledPrompt:
+    writer = _Writer(target, len(prompt), max_new_tokens, ends)
+    reader = _Reader(draft, shared_vocabulary)
+    text = writer.finish(prompt)
+    reference = text[len(prompt) :]
+    mismatches = []
+    border = len(prompt)
+    while (found := reader.first_mismatch(text, border)) is not None:
+        position, token = found
+        alternative = writer.finish([*text[:position], token])
+        important = not same_outcome(reference, alternative[len(prompt) :])
+        mismatches.append(Mismatch(position - len(prompt), text[position], token, important))
+        if not important:
+            text = alternative
+        border = position + 1
+    return LabelledPrompt(prompt, mismatches, reference, text[len(prompt) :])
+
+
+class _CachedText:
+    """A model whose cache follows one text: what a new text shares with the last one is not computed again."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.passes = CachedModel(model, DynamicCache())  # without a config: rolls back any number of tokens
+        self.text: list[int] = []  # what the cache holds
+
+    def logits(self, text: list[int], rows: int) -> torch.Tensor:
+        """Logits after each of the last `rows` tokens of `text`: float32, shape `(rows, V)`."""
+        shared = 0
+        for ours, theirs in zip(self.text, text[: len(text) - rows], strict=False):
+            if ours != theirs:
+                break
+            shared += 1
+        self.passes.rollback(self.passes.length - shared)
+        new = torch.tensor([text[shared:]], device=self.passes.model.device)
+        logits, _ = self.passes.forward(new, rows)
+        self.text = list(text)
+        return logits[0]
+
+
+class _Writer(_CachedText):
+    """The target: finishes texts greedily."""
+
+    def __init__(self, model: PreTrainedModel, prompt_length: int, max_new_tokens: int, ends: set[int]) -> None:
+        super().__init__(model)
+        self.prompt_length = prompt_length
+        self.max_length = prompt_length + max_new_tokens
+        self.ends = ends
+
+    def finish(self, text: list[int]) -> list[int]:
+        """Write on, greedily, to an end token or the length limit. An answer that ends in an end token is finished."""
+        text = list(text)
+        while len(text) < self.max_length and not (len(text) > self.prompt_length and text[-1] in self.ends):
+            text.append(int(self.logits(text, rows=1)[0].argmax()))
+        return text
+
+
+class _Reader(_CachedText):
+    """The draft: says where it would have written another token."""
+
+    def __init__(self, model: PreTrainedModel, shared_vocabulary: int) -> None:
+        super().__init__(model)
+        self.shared_vocabulary = shared_vocabulary
+
+    def first_mismatch(self, text: list[int], border: int) -> tuple[int, int] | None:
+        """First position at or after `border` where the draft's argmax is not the text's token, and that argmax."""
+        if border >= len(text):
+            return None
+        rows = len(text) - border
+        choices = self.logits(text[:-1], rows)[:, : self.shared_vocabulary].argmax(-1).tolist()
+        for position, choice in enumerate(choices, start=border):
+            if choice != text[position]:
+                return position, choice
+        return None

@@ -1,0 +1,38 @@
+"""The embedded pair's task: synthetic word problems (see `hf_autojudge.demo.problems`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, cast
+
+from hf_autojudge.demo import problems
+from hf_autojudge.labeling.tasks.task import Row, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_ROWS = 500  # the supply is endless
+
+
+def _prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return tokenizer(problems.prompt(row["question"]))["input_ids"]
+
+
+def _outcome(text: str) -> str | None:
+    number = problems.final_number(text)
+    return None if number is None else str(number)
+
+
+def _load(split: str, limit: int | None) -> list[Row]:
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"The split must be train, validation or test; got {split!r}.")
+    made = problems.make_problems(cast(Literal["train", "validation", "test"], split), limit or DEFAULT_ROWS)
+    return [{"question": p.question, "answer": p.answer, "result": p.result} for p in made]
+
+
+def word_problems(max_new_tokens: int = 240) -> Task:
+    """The task of the embedded pair.
+
+    Args:
+        max_new_tokens (`int`, *optional*, defaults to `240`): Length limit of an answer, in tokens.
+    """
+    return Task("word_problems", _prompt, _outcome, lambda row: str(row["result"]), _load, max_new_tokens)
