@@ -1,0 +1,18 @@
+"""From prompts to labels: which mismatches change the outcome of a task."""
+
+from hf_autojudge.labeling.features import MismatchFeatures, collect_features
+from hf_autojudge.labeling.label import label
+from hf_autojudge.labeling.search import LabelledPrompt, Mismatch, find_important_tokens
+from hf_autojudge.labeling.store import LabelStore
+from hf_autojudge.labeling.tasks import Task
+
+__all__ = [
+    "LabelStore",
+    "LabelledPrompt",
+    "Mismatch",
+    "MismatchFeatures",
+    "Task",
+    "collect_features",
+    "find_important_tokens",
+    "label",
+]
