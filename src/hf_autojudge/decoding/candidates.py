@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList
 from transformers.generation import CandidateGenerator
 
 from hf_autojudge.decoding.passes import CachedModel
+from hf_autojudge.decoding.passes import vocab_size as vocab_size_of
 
 Schedule = Literal["constant", "heuristic", "heuristic_transient"]
 
@@ -111,6 +112,7 @@ class DraftCandidates(CandidateGenerator):
         self.eos_token_ids = eos_token_ids
         self.vocab_size = vocab_size
         self.keep_hidden = keep_hidden
+        self._known_tokens = vocab_size_of(draft.model)
         self.device = device if device is not None else draft.model.device
 
     @property
@@ -123,7 +125,7 @@ class DraftCandidates(CandidateGenerator):
         known = ids.shape[1]
         tokens, logits, scores, hidden = [], [], [], []
         while len(tokens) < min(self.num_tokens, limit):
-            row, state = self.draft.forward(ids[:, self.draft.length :], rows=1)
+            row, state = self._forward(ids)
             row = row[..., : self.vocab_size]
             missing = 0 if self.vocab_size is None else self.vocab_size - row.shape[-1]
             score = process(self.processors, ids, torch.nn.functional.pad(row, (0, missing), value=-torch.inf))
@@ -141,13 +143,18 @@ class DraftCandidates(CandidateGenerator):
         if not tokens:
             return Candidates(ids[:, known:].to(self.device))
         if self.keep_hidden:
-            hidden.append(self.draft.forward(ids[:, self.draft.length :], rows=1)[1])
+            hidden.append(self._forward(ids)[1])
         return Candidates(
             torch.cat(tokens, dim=-1).to(self.device),
             torch.cat(logits, dim=1).to(self.device),
             torch.cat(scores, dim=1).to(self.device),
             torch.cat([h for h in hidden if h is not None], dim=1).to(self.device) if self.keep_hidden else None,
         )
+
+    def _forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Run what the draft has not seen; rows of its last token."""
+        new = ids[:, self.draft.length :]
+        return self.draft.forward(new.clamp(max=self._known_tokens - 1), rows=1)  # a token it lacks must not crash it
 
     def _stops(self, token: torch.Tensor, score: torch.Tensor) -> bool:
         if self.confidence_threshold:
