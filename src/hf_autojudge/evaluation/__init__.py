@@ -1,0 +1,20 @@
+"""The fourth verb: accuracy against speed, and a look at single answers. Needs `pip install hf_autojudge[eval]`."""
+
+from hf_autojudge.evaluation.frontier import Frontier, Point, Questions, frontier
+from hf_autojudge.evaluation.metrics import load_metric
+from hf_autojudge.evaluation.page import AnswerTrace, TokenTrace, answer_page, trace_answer, write_answer_page
+from hf_autojudge.evaluation.plots import plot_frontier
+
+__all__ = [
+    "AnswerTrace",
+    "Frontier",
+    "Point",
+    "Questions",
+    "TokenTrace",
+    "answer_page",
+    "frontier",
+    "load_metric",
+    "plot_frontier",
+    "trace_answer",
+    "write_answer_page",
+]

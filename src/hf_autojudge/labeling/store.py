@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, Sequence, Value
+from datasets import Dataset, Features, List, Value
 
 from hf_autojudge.files import read_json, replacing, write_json
 from hf_autojudge.labeling.search import LabelledPrompt
@@ -16,17 +16,17 @@ from hf_autojudge.labeling.search import LabelledPrompt
 FEATURES = Features(
     {
         "index": Value("int64"),
-        "prompt": Sequence(Value("int32")),
-        "reference": Sequence(Value("int32")),
-        "response": Sequence(Value("int32")),
-        "mismatches": [
+        "prompt": List(Value("int32")),
+        "mismatches": List(
             {
                 "position": Value("int32"),
                 "target_token": Value("int32"),
                 "draft_token": Value("int32"),
                 "important": Value("bool"),
             }
-        ],
+        ),
+        "reference": List(Value("int32")),
+        "response": List(Value("int32")),
     }
 )
 
@@ -79,7 +79,7 @@ class LabelStore:
         """Write the labels of prompt `index`, replacing any that are there."""
         row = Dataset.from_list([{"index": index, **labelled.to_row()}], features=FEATURES)
         with replacing(self._rows / f"{index:08d}.parquet") as beside:
-            pq.write_table(row.data.table, beside)
+            row.to_parquet(beside)
 
     def load(self) -> Dataset:
         """All labels, one row a prompt, in order of index.
@@ -90,8 +90,7 @@ class LabelStore:
         paths = [self._rows / f"{index:08d}.parquet" for index in sorted(self.done())]
         if not paths:
             raise ValueError(f"{self.folder} holds no labels yet; run `hf-autojudge label` first.")
-        table = pa.concat_tables([pq.read_table(path) for path in paths])
-        return Dataset(table.cast(FEATURES.arrow_schema)).cast(FEATURES)
+        return Dataset(pa.concat_tables([pq.read_table(path) for path in paths]))
 
     def labelled(self) -> list[LabelledPrompt]:
         """[`load`] as objects."""
