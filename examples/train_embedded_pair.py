@@ -2,9 +2,9 @@
 
     python examples/train_embedded_pair.py --out src/hf_autojudge/demo/pair
 
-The target learns answers worded by the hidden rule of `hf_autojudge.demo.problems`; the draft learns answers worded by chance,
-for a shorter time. Every step draws fresh problems of the `pretrain` split. Given `--seed` and the numbers of steps,
-the result is the same up to the rounding of the machine's arithmetic.
+The target learns answers worded by the hidden rule of `hf_autojudge.demo.problems`; the draft learns answers worded by
+chance, for a shorter time. Every step draws fresh problems of the `pretrain` split. Given `--seed` and the numbers of
+steps, the result is the same up to the rounding of the machine's arithmetic.
 """
 
 import argparse
@@ -61,8 +61,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 def batches(tokenizer: PreTrainedTokenizerFast, wording: Wording, noise: float, size: int, seed: int) -> Iterator[Batch]:
     """Endless batches of `(input_ids, labels)`, int64 of shape (size, length); the labels skip prompt and padding.
 
-    Problems of similar length share a batch, so that little is padding. Padding is on the right, where a causal model's
-    real tokens never see it: no attention mask is needed.
+    Problems of similar length share a batch, so that little is padding. Padding is on the right, where a causal
+    model's real tokens never see it: no attention mask is needed.
     """
     stream = problem_stream("pretrain", seed, wording, noise)
     shuffle = random.Random(seed)

@@ -113,7 +113,9 @@ def test_streamer(llama_pair):
     target, draft = llama_pair
     for call in (
         lambda s: target.generate(PROMPT, judge=head(), assistant_model=draft, streamer=s, max_new_tokens=20),
-        lambda s: target.generate(PROMPT, custom_generate=JudgedDecoding(head(), draft, streamer=s), max_new_tokens=20),
+        lambda s: target.generate(
+            PROMPT, custom_generate=JudgedDecoding(head(), draft, streamer=s), max_new_tokens=20
+        ),
     ):
         recorder = Recorder()
         out = call(recorder)

@@ -1,4 +1,5 @@
-"""How `judge=` reaches `generate`: one wrapper around `GenerationMixin.generate`, put on once, taken off by [`disable`].
+"""How `judge=` reaches `generate`: one wrapper around `GenerationMixin.generate`, put on once, taken off by
+[`disable`].
 
 Checked with transformers 5.17.0 and 5.23.0.
 """
@@ -32,12 +33,12 @@ def enable() -> None:
         return original(self, **_judged_arguments(self, original, judge, args, kwargs))
 
     generate._without_judge = original  # type: ignore[attr-defined]
-    GenerationMixin.generate = generate  # type: ignore[method-assign]
+    GenerationMixin.generate = generate
 
 
 def disable() -> None:
     """Give `generate` back as transformers made it."""
-    GenerationMixin.generate = getattr(GenerationMixin.generate, "_without_judge", GenerationMixin.generate)  # type: ignore[method-assign]
+    GenerationMixin.generate = getattr(GenerationMixin.generate, "_without_judge", GenerationMixin.generate)
 
 
 def _judged_arguments(model: Any, original: Any, judge: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +46,9 @@ def _judged_arguments(model: Any, original: Any, judge: Any, args: tuple, kwargs
     bound = inspect.signature(original).bind_partial(model, *args)
     named = {name: value for name, value in bound.arguments.items() if name != "self"} | kwargs
     if named.get("custom_generate") is not None:
-        raise ValueError("judge= and custom_generate= were both given; judged decoding is a custom_generate itself, so drop one.")
+        raise ValueError(
+            "judge= and custom_generate= were both given; judged decoding is a custom_generate itself, so drop one."
+        )
     carried = {name: named.pop(name) for name in _CARRIED if named.get(name) is not None}
     config = named.get("generation_config")
     for name in _ROUTED:
@@ -53,10 +56,13 @@ def _judged_arguments(model: Any, original: Any, judge: Any, args: tuple, kwargs
             named.setdefault(name, getattr(config, name))
     strings = [named.get("stop_strings"), getattr(config, "stop_strings", None), model.generation_config.stop_strings]
     if any(strings):
-        # transformers would look for a tokenizer, which reaches no callable: build the criterion here, and say None there
+        # transformers would look for a tokenizer, which reaches no callable: build the criterion here, and say None
+        # there
         if carried.get("tokenizer") is None:
             raise ValueError("`stop_strings` needs the tokenizer: pass `tokenizer=` as well.")
         criterion = StopStringCriteria(carried["tokenizer"], next(filter(None, strings)))
         named["stopping_criteria"] = StoppingCriteriaList([*(named.get("stopping_criteria") or []), criterion])
         named["stop_strings"] = None
-    return named | {"custom_generate": JudgedDecoding(judge, judge_threshold=named.pop("judge_threshold", None), **carried)}
+    return named | {
+        "custom_generate": JudgedDecoding(judge, judge_threshold=named.pop("judge_threshold", None), **carried)
+    }

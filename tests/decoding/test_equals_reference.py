@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tests.conftest import VOCAB
+from tests.reference import Head, judged_greedy, run
 from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -10,8 +12,6 @@ from transformers import (
 )
 
 from hf_autojudge import AutoJudgeHead, ExactMatchRule, KLRule, TopKRule
-from tests.conftest import VOCAB
-from tests.reference import Head, judged_greedy, run
 
 DEFAULT = ("draft_token.draft", "draft_token.target")
 FEATURES = [DEFAULT, ("draft_token.target",), ("previous.target", "draft_token.draft"), ("previous.draft",)]
@@ -93,9 +93,7 @@ def test_without_bonus_token(llama_pair):
     expected = judged_greedy(
         target, draft, prompt, lambda ids, t: head.accepts(0.6, target, draft, ids, t), 4, 30, {2}, bonus_token=False
     )
-    ids, stats = decode(
-        target, draft, prompt, judge, 4, max_new_tokens=30, judge_threshold=0.6, bonus_token=False
-    )
+    ids, stats = decode(target, draft, prompt, judge, 4, max_new_tokens=30, judge_threshold=0.6, bonus_token=False)
     assert ids == expected.ids and stats.rounds == expected.rounds
 
 
@@ -158,7 +156,9 @@ def test_processors_and_criteria(pair, penalty, stop, threshold):
     assert ids == expected.ids
 
 
-@pytest.mark.parametrize("extra", [{}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 20}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 20}]
+)
 def test_threshold_zero_is_plain_greedy(pair, extra):
     target, draft = pair
     for seed in range(3):

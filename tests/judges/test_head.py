@@ -26,7 +26,14 @@ def make_head(**config):
 def test_round_trip(tmp_path):
     table = [{"threshold": 0.1, "recall": 1.0, "accepted": 0.4}]
     head = make_head(
-        threshold=0.3, target="org/t", target_revision="abc", draft="org/d", vocab_size=99, window=6, thresholds=table, task="x"
+        threshold=0.3,
+        target="org/t",
+        target_revision="abc",
+        draft="org/d",
+        vocab_size=99,
+        window=6,
+        thresholds=table,
+        task="x",
     )
     head.save_pretrained(tmp_path)
     assert not list(tmp_path.glob("*.bin")) and (tmp_path / "model.safetensors").exists()

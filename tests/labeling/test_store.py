@@ -15,7 +15,9 @@ SETTINGS = {"target": "a", "max_new_tokens": 5}
 
 
 def labelled(index):
-    mismatches = [Mismatch(position=p, target_token=p, draft_token=index, important=p % 2 == 0) for p in range(index % 3)]
+    mismatches = [
+        Mismatch(position=p, target_token=p, draft_token=index, important=p % 2 == 0) for p in range(index % 3)
+    ]
     return LabelledPrompt(prompt=[1, index], mismatches=mismatches, reference=[5] * index, response=[6, 7])
 
 

@@ -15,7 +15,12 @@ from hf_autojudge.training.logistic import Standardiser, fit_logistic, roc_auc
 
 def make_data(n=600, draft=6, target=10, seed=0, prompts=40):
     generator = torch.Generator().manual_seed(seed)
-    names = {"draft_token.draft": draft, "draft_token.target": target, "previous.draft": draft, "previous.target": target}
+    names = {
+        "draft_token.draft": draft,
+        "draft_token.target": target,
+        "previous.draft": draft,
+        "previous.target": target,
+    }
     states = {name: torch.randn(n, size, generator=generator) * 3 + 1 for name, size in names.items()}
     x = torch.cat([states["draft_token.draft"], states["draft_token.target"]], dim=-1)
     w = torch.randn(x.shape[1], generator=generator)

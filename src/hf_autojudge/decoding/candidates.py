@@ -25,10 +25,10 @@ class Candidates:
     Attributes:
         tokens (`torch.LongTensor` of shape `(B, K)`)
         logits (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The distributions they came from, unprocessed.
-        scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The same after the logits processors: what they were
-            chosen or sampled from. `None` for sources without a model.
-        hidden (`torch.Tensor` of shape `(B, K + 1, H)`, *optional*): The draft's last hidden states at the context's last token
-            and at the candidates.
+        scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The same after the logits processors: what they
+            were chosen or sampled from. `None` for sources without a model.
+        hidden (`torch.Tensor` of shape `(B, K + 1, H)`, *optional*): The draft's last hidden states at the context's
+            last token and at the candidates.
     """
 
     tokens: torch.Tensor
@@ -50,8 +50,8 @@ class CandidateSource(Protocol):
         ...
 
     def update(self, input_ids: torch.Tensor, scores: torch.Tensor, n_accepted: int) -> None:
-        """`input_ids` now ends in the round's emitted tokens, `n_accepted` of them candidates; `scores` are the target's,
-        of shape `(B, K + 1, V)`."""
+        """`input_ids` now ends in the round's emitted tokens, `n_accepted` of them candidates; `scores` are the
+        target's, of shape `(B, K + 1, V)`."""
         ...
 
 
@@ -78,15 +78,16 @@ class DraftCandidates(CandidateGenerator):
         num_tokens (`int`): Candidates a round.
         processors ([`LogitsProcessorList`], *optional*): Applied to the draft's logits, as to the target's.
         do_sample (`bool`, *optional*, defaults to `False`): Sample from the draft instead of taking its argmax.
-        schedule (`str`, *optional*, defaults to `"constant"`): `"heuristic"` and `"heuristic_transient"` add 2 after a fully
-            accepted window and take 1 away after any other, as transformers does. Each call starts afresh.
-        confidence_threshold (`float`, *optional*, defaults to `0`): Stop drafting after a token to which the draft gave a
-            lower probability; 0 never stops. The threshold stays as it is (transformers moves it between rounds).
+        schedule (`str`, *optional*, defaults to `"constant"`): `"heuristic"` and `"heuristic_transient"` add 2 after a
+            fully accepted window and take 1 away after any other, as transformers does. Each call starts afresh.
+        confidence_threshold (`float`, *optional*, defaults to `0`): Stop drafting after a token to which the draft
+            gave a lower probability; 0 never stops. The threshold stays as it is (transformers moves it between
+            rounds).
         eos_token_ids (`set[int]`, *optional*): Drafting stops after one of them.
         vocab_size (`int`, *optional*): Size of the target's vocabulary. Models that share a tokenizer may pad their
             vocabularies differently: further logits of the draft are cut off, missing ones are never proposed.
-        keep_hidden (`bool`, *optional*, defaults to `False`): Return hidden states; costs a pass over the last candidate, which
-            fills the cache for the next round.
+        keep_hidden (`bool`, *optional*, defaults to `False`): Return hidden states; costs a pass over the last
+            candidate, which fills the cache for the next round.
         device (`torch.device`, *optional*): Where the candidates are wanted; default: where the draft is.
     """
 
@@ -123,7 +124,10 @@ class DraftCandidates(CandidateGenerator):
         """See [`CandidateSource.propose`]."""
         ids = input_ids.to(self.draft.model.device)
         known = ids.shape[1]
-        tokens, logits, scores, hidden = [], [], [], []
+        tokens: list[torch.Tensor] = []
+        logits: list[torch.Tensor] = []
+        scores: list[torch.Tensor] = []
+        hidden: list[torch.Tensor | None] = []
         while len(tokens) < min(self.num_tokens, limit):
             row, state = self._forward(ids)
             row = row[..., : self.vocab_size]
@@ -161,8 +165,8 @@ class DraftCandidates(CandidateGenerator):
             confidence = score[:, 0].softmax(-1).gather(-1, token)
             if confidence.min() < self.confidence_threshold:
                 return True
-        # On an accelerator the look would cost a synchronisation a token, and drafting on past the end is harmless: the
-        # text ends at the end token, if that is kept.
+        # On an accelerator the look would cost a synchronisation a token, and drafting on past the end is harmless:
+        # the text ends at the end token, if that is kept.
         return token.device.type == "cpu" and bool(self.eos_token_ids) and token.item() in self.eos_token_ids
 
     def update(self, input_ids: torch.Tensor, scores: torch.Tensor, n_accepted: int) -> None:
@@ -183,7 +187,8 @@ class DraftCandidates(CandidateGenerator):
 
 
 class TransformersCandidates:
-    """Any candidate generator of transformers (prompt lookup, early exit, other tokenizers, ...) as a [`CandidateSource`].
+    """Any candidate generator of transformers (prompt lookup, early exit, other tokenizers, ...) as a
+    [`CandidateSource`].
 
     Args:
         generator ([`CandidateGenerator`]): Made by the model's own factory.

@@ -38,22 +38,23 @@ if TYPE_CHECKING:
 
 
 class JudgedDecoding:
-    """Assisted decoding that keeps the mismatches a judge accepts, for `model.generate(custom_generate=JudgedDecoding(...))`.
+    """Assisted decoding that keeps the mismatches a judge accepts, for
+    `model.generate(custom_generate=JudgedDecoding(...))`.
 
-    `generate(judge=...)` makes one of these; use the class itself where `generate` must stay untouched. What transformers does
-    not hand to a callable (draft, tokenizers, streamer) is carried here; `num_assistant_tokens`,
-    `num_assistant_tokens_schedule`, `assistant_confidence_threshold` and `judge_threshold` are arguments of `generate`. For
-    stop strings without `judge=`, pass `stopping_criteria=[StopStringCriteria(tokenizer, strings)]`.
+    `generate(judge=...)` makes one of these; use the class itself where `generate` must stay untouched. What
+    transformers does not hand to a callable (draft, tokenizers, streamer) is carried here; `num_assistant_tokens`,
+    `num_assistant_tokens_schedule`, `assistant_confidence_threshold` and `judge_threshold` are arguments of
+    `generate`. For stop strings without `judge=`, pass `stopping_criteria=[StopStringCriteria(tokenizer, strings)]`.
 
     Args:
         judge ([`Judge`]): Decides which mismatches may stay.
-        assistant_model ([`PreTrainedModel`], *optional*): The draft. Without it, the call must name another candidate source, such as
-            `prompt_lookup_num_tokens`.
+        assistant_model ([`PreTrainedModel`], *optional*): The draft. Without it, the call must name another candidate
+            source, such as `prompt_lookup_num_tokens`.
         judge_threshold (`float`, *optional*): Overrides the judge's own, in [0, 1].
-        bonus_token (`bool`, *optional*, defaults to `True`): After a fully accepted window, also emit the target's next
-            token. `False` is the round of the AutoJudge authors' code.
-        tokenizer, assistant_tokenizer ([`PreTrainedTokenizerBase`], *optional*): The target's and the draft's, for a draft
-            with another vocabulary.
+        bonus_token (`bool`, *optional*, defaults to `True`): After a fully accepted window, also emit the target's
+            next token. `False` is the round of the AutoJudge authors' code.
+        tokenizer, assistant_tokenizer ([`PreTrainedTokenizerBase`], *optional*): The target's and the draft's, for a
+            draft with another vocabulary.
         streamer ([`BaseStreamer`], *optional*): Receives the prompt, then the tokens of each round.
 
     Raises:
@@ -90,8 +91,8 @@ class JudgedDecoding:
             return None
         if self.judge.threshold is None:
             raise ValueError(
-                f"judge_threshold={threshold} was given, but {self.judge!r} is a rule without a threshold; change the rule's "
-                "own arguments instead."
+                f"judge_threshold={threshold} was given, but {self.judge!r} is a rule without a threshold; change "
+                "the rule's own arguments instead."
             )
         return check_threshold(threshold)
 
@@ -261,15 +262,13 @@ class JudgedDecoding:
 
 
 class _Stopping:
-    """Where the text ends, to the token. End tokens and the length are looked up on the host, where the tokens already are; other
-    criteria see every prefix, as in plain `generate`."""
+    """Where the text ends, to the token. End tokens and the length are looked up on the host, where the tokens already
+    are; other criteria see every prefix, as in plain `generate`."""
 
     def __init__(self, criteria: StoppingCriteriaList) -> None:
         eos = [c.eos_token_id for c in criteria if isinstance(c, EosTokenCriteria)]
         self.eos_token_ids = frozenset(token for ids in eos for token in ids.flatten().tolist())
-        self.others = StoppingCriteriaList(
-            c for c in criteria if type(c) not in (EosTokenCriteria, MaxLengthCriteria)
-        )
+        self.others = StoppingCriteriaList(c for c in criteria if type(c) not in (EosTokenCriteria, MaxLengthCriteria))
 
     def first_stop(self, ids: torch.Tensor, known: int, emitted: list[int], max_length: int) -> tuple[int, bool]:
         """How many of the emitted tokens stand (`ids` ends in them), and whether the text then ends."""
@@ -298,20 +297,24 @@ def _check_call(
     if model.config.is_encoder_decoder:
         problem = f"{name} is an encoder-decoder; judge= works with decoder-only models."
     elif model._is_stateful:
-        problem = f"{name} keeps a recurrent state that cannot be rolled back; judge= works with attention caches only."
+        problem = (
+            f"{name} keeps a recurrent state that cannot be rolled back; judge= works with attention caches only."
+        )
     elif (config.num_beams or 1) > 1:
-        problem = f"num_beams={config.num_beams} was given; judge= works with greedy decoding and sampling, so leave it at 1."
+        problem = f"num_beams={config.num_beams} was given; judge= works without beams, so leave it at 1."
     elif (config.num_return_sequences or 1) > 1:
         problem = (
-            f"num_return_sequences={config.num_return_sequences} was given; judge= returns one sequence a prompt, so call "
-            "generate once for each."
+            f"num_return_sequences={config.num_return_sequences} was given; judge= returns one sequence a prompt, "
+            "so call generate once for each."
         )
     elif model_kwargs.get("inputs_embeds") is not None:
         problem = "`inputs_embeds` was given, but the draft reads tokens; pass `input_ids`."
     elif input_ids.shape[1] == 0:
         problem = "The prompt is empty (input_ids has 0 tokens); pass at least one token, for instance the BOS token."
     elif input_ids.shape[0] != 1:
-        problem = f"judge= decodes one prompt at a time; got a batch of {input_ids.shape[0]}. Call generate for each prompt."
+        problem = (
+            f"judge= decodes one prompt at a time; got a batch of {input_ids.shape[0]}. Call generate for each prompt."
+        )
     elif not model_kwargs.get("use_cache", True):
         problem = "use_cache=False was given; judge= needs the cache."
     elif config.output_attentions or config.output_hidden_states:
@@ -320,8 +323,8 @@ def _check_call(
         problem = f"A {type(cache).__name__} cannot be rolled back; judge= needs a DynamicCache (the default)."
     elif cache.get_seq_length() >= input_ids.shape[1]:
         problem = (
-            f"past_key_values holds {cache.get_seq_length()} tokens and input_ids {input_ids.shape[1]}; pass the whole text as "
-            "input_ids, the cached tokens included."
+            f"past_key_values holds {cache.get_seq_length()} tokens and input_ids {input_ids.shape[1]}; pass the "
+            "whole text as input_ids, the cached tokens included."
         )
     if problem:
         raise ValueError(problem)

@@ -84,7 +84,8 @@ class CachedModel:
         return outputs.logits[:, -rows:].float(), hidden
 
     def rollback(self, n: int) -> None:
-        """Forget the last `n` tokens. Also to be called with 0 after a pass: window layers then drop what they need no more."""
+        """Forget the last `n` tokens. Also to be called with 0 after a pass: window layers then drop what they need no
+        more."""
         self.cache.crop(-n)
         self.length -= n
         if self.attention_mask is not None:
@@ -94,12 +95,13 @@ class CachedModel:
 
     @contextmanager
     def record_hidden(self) -> Iterator[None]:
-        """While open, [`forward`] also returns what the output head read (it sees exactly the rows whose logits are kept)."""
+        """While open, [`forward`] also returns what the output head read (it sees exactly the rows whose logits are
+        kept)."""
         head = self.model.get_output_embeddings()
         if head is None:
             raise ValueError(
-                f"{type(self.model).__name__} has no output embeddings, so a judge cannot read its hidden states; use a "
-                "judge that reads logits only, such as KLRule."
+                f"{type(self.model).__name__} has no output embeddings, so a judge cannot read its hidden states; "
+                "use a judge that reads logits only, such as KLRule."
             )
         owner = threading.get_ident()  # another thread may generate with the same model
 

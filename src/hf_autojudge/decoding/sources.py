@@ -26,8 +26,8 @@ SCHEDULES = ("constant", "heuristic", "heuristic_transient")
 
 @dataclass(frozen=True)
 class DraftOptions:
-    """How the draft drafts. The call is honoured first, then the target's generation config, then the draft's, then the
-    judge's window, then the default (20 tokens, constant, no confidence threshold)."""
+    """How the draft drafts. The call is honoured first, then the target's generation config, then the draft's, then
+    the judge's window, then the default (20 tokens, constant, no confidence threshold)."""
 
     num_tokens: int
     schedule: Schedule
@@ -44,7 +44,8 @@ class DraftOptions:
         schedule: str | None,
         confidence_threshold: float | None,
     ) -> DraftOptions:
-        """Raises `ValueError` for a number of tokens below 1, an unknown schedule, or a confidence threshold outside [0, 1]."""
+        """Raises `ValueError` for a number of tokens below 1, an unknown schedule, or a confidence threshold outside
+        [0, 1]."""
         defaults = GenerationConfig._get_default_generation_params()
 
         def first(given: Any, name: str, otherwise: Any) -> Any:
@@ -86,14 +87,15 @@ def make_source(
     """Our own generator for a draft with the target's tokens, transformers' factory for everything else.
 
     Raises:
-        ValueError: If there is no source, the vocabularies differ and no tokenizers are given, the draft cannot be rolled
+        ValueError: If there is no source, the vocabularies differ and no tokenizers are given, the draft cannot be
+        rolled
             back, or the judge was made for other models.
     """
     other_source = _other_source(generation_config)
     if draft is None and other_source is None:
         raise ValueError(
-            "judge= needs somebody to propose tokens: pass `assistant_model=` (a draft model), or another source such as "
-            "`prompt_lookup_num_tokens=`."
+            "judge= needs somebody to propose tokens: pass `assistant_model=` (a draft model), or another source "
+            "such as `prompt_lookup_num_tokens=`."
         )
     lean = draft is not None and other_source is None and _same_tokens(target, draft, tokenizer, assistant_tokenizer)
     if lean:
@@ -132,8 +134,8 @@ def _same_tokens(
         return tokenizer.get_vocab() == assistant_tokenizer.get_vocab()
     if vocab_size(target) != vocab_size(draft):
         raise ValueError(
-            f"The target has a vocabulary of {vocab_size(target)} tokens and the draft one of {vocab_size(draft)}; pass "
-            "`tokenizer=` and `assistant_tokenizer=` so that they can be compared (or translated)."
+            f"The target has a vocabulary of {vocab_size(target)} tokens and the draft one of {vocab_size(draft)}; "
+            "pass `tokenizer=` and `assistant_tokenizer=` so that they can be compared (or translated)."
         )
     return True
 
@@ -141,7 +143,9 @@ def _same_tokens(
 def _check_draft(draft: PreTrainedModel) -> None:
     name = type(draft).__name__
     if draft._is_stateful:
-        raise ValueError(f"{name} keeps a recurrent state that cannot be rolled back; use a draft with an attention cache.")
+        raise ValueError(
+            f"{name} keeps a recurrent state that cannot be rolled back; use a draft with an attention cache."
+        )
     if draft.config.is_encoder_decoder:
         raise ValueError(f"{name} is an encoder-decoder; the draft must be a decoder-only model.")
 
@@ -201,7 +205,7 @@ def _transformers_candidates(
     )
     if getattr(generator, "requires_model_outputs", False):
         raise ValueError(
-            f"{type(generator).__name__} drafts from the target's own hidden states, which judge= does not hand over yet; "
-            "pass `assistant_model=` or `prompt_lookup_num_tokens=`."
+            f"{type(generator).__name__} drafts from the target's own hidden states, which judge= does not hand "
+            "over yet; pass `assistant_model=` or `prompt_lookup_num_tokens=`."
         )
     return TransformersCandidates(generator, input_ids.device)

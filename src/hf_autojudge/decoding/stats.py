@@ -25,8 +25,8 @@ class JudgeStats:
         matched (`int`): Emitted candidates that the target would have chosen (or that passed the sampling test).
         judged (`int`): Emitted candidates that are mismatches which the judge accepted.
         histogram (`Counter[int]`): How many rounds kept n candidates, by n.
-        draft_seconds, target_seconds, other_seconds (`float`): Time inside the draft's part, inside the target's passes,
-            and elsewhere.
+        draft_seconds, target_seconds, other_seconds (`float`): Time inside the draft's part, inside the target's
+            passes, and elsewhere.
     """
 
     rounds: int = 0

@@ -1,7 +1,8 @@
 """Which candidates stay, and which token follows them: small functions without state, composable in a list.
 
-A *test* is a callable that maps a [`Verification`] to a mask of shape `(B, K)`; a candidate stays if any test of the list
-accepts it. The first test of the list is the standard one (exact match, or the sampling test), the judge is the second.
+A *test* is a callable that maps a [`Verification`] to a mask of shape `(B, K)`; a candidate stays if any test of the
+list accepts it. The first test of the list is the standard one (exact match, or the sampling test), the judge is the
+second.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class Verification:
     Attributes:
         window ([`Window`]): What judges read.
         target_scores (`torch.FloatTensor` of shape `(B, K + 1, V)`): The target's processed logits.
-        draft_scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The processed logits the candidates were drawn from;
-            `None` for sources without a model.
+        draft_scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The processed logits the candidates were
+            drawn from; `None` for sources without a model.
         choices (`torch.LongTensor` of shape `(B, K + 1)`): The target's own tokens: argmax, or drawn from its scores.
     """
 

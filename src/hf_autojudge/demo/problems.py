@@ -3,9 +3,9 @@
 Every problem is a short story about one running total, with two to five sums and one right answer, which the generator
 computes. The worked answer says the sums in words, one sentence each, and ends in `#### <result>`.
 
-What a sum *is* follows from the question. How it is *worded* does not: each sentence has up to three slots (its opening
-word, its phrase, the order of the operands of `+` and `x`), and a hidden rule picks the variant from the names in
-the story. A model trained on `wording="rule"` learns the rule; one trained on `wording="random"` cannot. The two
+What a sum *is* follows from the question. How it is *worded* does not: each sentence has up to three slots (its
+opening word, its phrase, the order of the operands of `+` and `x`), and a hidden rule picks the variant from the names
+in the story. A model trained on `wording="rule"` learns the rule; one trained on `wording="random"` cannot. The two
 then disagree both where it does not matter (wording) and where it does (a wrong number, a wrong operation), which is
 what a judge has to tell apart.
 """
@@ -90,8 +90,8 @@ def make_problems(split: Split, n: int, seed: int = 0, wording: Wording = "rule"
 def problem_stream(split: Split, seed: int = 0, wording: Wording = "rule", noise: float = 0.0) -> Iterator[Problem]:
     """An endless stream of distinct problems of one split.
 
-    Splits are disjoint in arithmetic, not only in text: a chain of numbers and operations belongs to exactly one split,
-    whatever the names around it.
+    Splits are disjoint in arithmetic, not only in text: a chain of numbers and operations belongs to exactly one
+    split, whatever the names around it.
 
     Args:
         split (`str`): One of `"pretrain"`, `"train"`, `"validation"`, `"test"`.

@@ -1,4 +1,5 @@
-"""The frontier: task accuracy against accepted tokens per target call and tokens/s, over thresholds, with intervals."""
+"""The frontier: task accuracy against accepted tokens per target call and tokens/s, over thresholds, with
+intervals."""
 
 from __future__ import annotations
 
@@ -73,8 +74,8 @@ class Point:
         accepted (`float`): New tokens divided by target forward passes, prefill's included.
         tokens_per_second (`float`): New tokens divided by the wall time of the `generate` calls.
         mean_new_tokens (`float`): A question.
-        length_inflation (`float`): New tokens divided by the reference's. The reference is plain greedy decoding or, without
-            baselines, threshold 0.
+        length_inflation (`float`): New tokens divided by the reference's. The reference is plain greedy decoding or,
+            without baselines, threshold 0.
         length_cap_hits (`int`): Answers without an end token.
         accuracy_difference (`float`): To the reference, in [-1, 1].
         accepted_ratio (`float`): `accepted` divided by that of threshold 0.
@@ -199,13 +200,13 @@ def frontier(
 ) -> Frontier:
     """Measure judges and baselines on one task, greedily, in one run.
 
-    Methods alternate question by question, in an order shuffled for each question, so that what else the machine does hits all
-    alike. Before that every method answers the first question once, untimed.
+    Methods alternate question by question, in an order shuffled for each question, so that what else the machine does
+    hits all alike. Before that every method answers the first question once, untimed.
 
     Args:
         target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
-        judges ([`Judge`] or `Mapping[str, Judge]`): By name. A judge with a threshold runs at each of `thresholds`, a rule
-            without one once.
+        judges ([`Judge`] or `Mapping[str, Judge]`): By name. A judge with a threshold runs at each of `thresholds`, a
+            rule without one once.
         task ([`Task`]): Makes prompts and checks outcomes.
         thresholds (`Sequence[float]`): In [0, 1].
         tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
@@ -214,8 +215,8 @@ def frontier(
         max_new_tokens (`int`, *optional*): Length limit of an answer; the task's by default.
         num_assistant_tokens (`int`, *optional*): Candidates a round, for every method. By default that of the target's
             generation config, then the draft's, then the first judge's window, then 20.
-        baselines (`bool`, *optional*, defaults to `True`): Also run plain greedy decoding and transformers' own assisted
-            generation. Exact matching in our own loop ("threshold 0") always runs.
+        baselines (`bool`, *optional*, defaults to `True`): Also run plain greedy decoding and transformers' own
+            assisted generation. Exact matching in our own loop ("threshold 0") always runs.
         seed (`int`, *optional*, defaults to `0`): Of the order of methods and of the bootstrap.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar.
 
@@ -224,7 +225,8 @@ def frontier(
 
     Raises:
         ImportError: If `evaluate` is not installed.
-        ValueError: If there are no questions, a threshold is not in [0, 1], a name occurs twice, or a number is below 1.
+        ValueError: If there are no questions, a threshold is not in [0, 1], a name occurs twice, or a number is below
+        1.
     """
     target, draft = unwrap_peft(target), unwrap_peft(draft)
     metric = load_metric()
@@ -310,7 +312,8 @@ def _methods(
     max_new_tokens: int,
     baselines: bool,
 ) -> list[_Method]:
-    """All methods of a run, in the order of the report. Raises `ValueError` for bad thresholds and names that occur twice."""
+    """All methods of a run, in the order of the report. Raises `ValueError` for bad thresholds and names that occur
+    twice."""
     thresholds = sorted(check_threshold(t) for t in thresholds)
     greedy = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
     drafting = {"num_assistant_tokens": k, "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.0}

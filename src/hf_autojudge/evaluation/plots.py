@@ -14,8 +14,8 @@ BASELINES = {PLAIN: ("#000000", "*", 130), ASSISTED: ("#767676", "s", 52), EXACT
 
 
 def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
-    """Draw accuracy against accepted tokens per target call: one line a judge over thresholds, one marker for each rule and
-    baseline, bars for the 95% intervals.
+    """Draw accuracy against accepted tokens per target call: one line a judge over thresholds, one marker for each
+    rule and baseline, bars for the 95% intervals.
 
     Args:
         frontier ([`Frontier`])

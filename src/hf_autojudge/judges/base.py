@@ -15,8 +15,8 @@ class Judge(Protocol):
 
     Attributes:
         reads (`frozenset[str]`): What the judge reads from the [`Window`]; nothing else is computed for it.
-        threshold (`float`, *optional*): A mismatch is accepted if its importance is below the threshold: 0 accepts none, 1
-            accepts all. `None` for rules without one.
+        threshold (`float`, *optional*): A mismatch is accepted if its importance is below the threshold: 0 accepts
+            none, 1 accepts all. `None` for rules without one.
         window (`int`, *optional*): Number of candidate tokens a round that the judge was made for.
     """
 
@@ -42,8 +42,8 @@ class Judge(Protocol):
         ...
 
     def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
-        """Raise `ValueError` if the judge was made for models of other sizes. `draft_hidden_size` is `None` for sources
-        without a draft model's states."""
+        """Raise `ValueError` if the judge was made for models of other sizes. `draft_hidden_size` is `None` for
+        sources without a draft model's states."""
         ...
 
 
@@ -55,5 +55,7 @@ def check_threshold(threshold: float) -> float:
     """
     value = float(threshold)
     if not 0.0 <= value <= 1.0:  # also catches NaN
-        raise ValueError(f"The judge's threshold must lie in [0, 1] (0 accepts no mismatch, 1 accepts all); got {value}.")
+        raise ValueError(
+            f"The judge's threshold must lie in [0, 1] (0 accepts no mismatch, 1 accepts all); got {value}."
+        )
     return value

@@ -10,16 +10,17 @@ from transformers import PretrainedConfig
 from hf_autojudge.judges.base import check_threshold
 
 FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previous.target")
-"""Names of the hidden states a head can read: the position of the mismatch's draft token, or the position before it (which
-predicted it), in the draft or in the target."""
+"""Names of the hidden states a head can read: the position of the mismatch's draft token, or the position before it
+(which predicted it), in the draft or in the target."""
 
 
 class AutoJudgeConfig(PretrainedConfig):
     """Configuration of an [`AutoJudgeHead`].
 
     Args:
-        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): Hidden states the
-            head reads, in the order in which they are concatenated. AutoJudge's default is DD+DT (arXiv 2504.20039).
+        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): Hidden
+            states the head reads, in the order in which they are concatenated. AutoJudge's default is DD+DT (arXiv
+            2504.20039).
         target_hidden_size (`int`, *optional*, defaults to `0`): Width of the target's last hidden state.
         draft_hidden_size (`int`, *optional*, defaults to `0`): Width of the draft's last hidden state.
         vocab_size (`int`, *optional*): Size of the target's vocabulary; `None` skips the check.

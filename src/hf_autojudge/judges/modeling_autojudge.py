@@ -1,4 +1,5 @@
-"""The trained judge: standardise the hidden states, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section 3)."""
+"""The trained judge: standardise the hidden states, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section
+3)."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class AutoJudgeHead(PreTrainedModel):
             weight (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)` or `(1, input_size)`): On standardised
                 features, in the order of `features`.
             bias (`float` or array of one element): Added to the weighted sum.
-            mean, scale (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)`): Features become `(x - mean) / scale`.
+            mean, scale (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)`): Features become `(x - mean) /
+                scale`.
             features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): Order of
                 concatenation.
             draft_hidden_size, target_hidden_size (`int`): Widths of the two models' last hidden states.
@@ -112,8 +114,8 @@ class AutoJudgeHead(PreTrainedModel):
             )
         except (SafetensorError, RuntimeError, EOFError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"The judge's weights in {pretrained_model_name_or_path!s} cannot be read ({error}): the file is corrupt, "
-                "truncated or not a judge's; download or save it again."
+                f"The judge's weights in {pretrained_model_name_or_path!s} cannot be read ({error}): the file is "
+                "corrupt, truncated or not a judge's; download or save it again."
             ) from error
         wrong = {name: sorted(map(str, info[name])) for name in ("missing_keys", "mismatched_keys") if info[name]}
         if wrong:
@@ -127,7 +129,9 @@ class AutoJudgeHead(PreTrainedModel):
     def _check_numbers(self, origin: str) -> None:
         for name, tensor in self.state_dict().items():
             if not tensor.isfinite().all():
-                raise ValueError(f"The judge's `{name}` in {origin} holds numbers that are not finite; fit or save it again.")
+                raise ValueError(
+                    f"The judge's `{name}` in {origin} holds numbers that are not finite; fit or save it again."
+                )
         if not (self.scale > 0).all():
             raise ValueError(f"The judge's `scale` in {origin} must be positive; fit or save it again.")
 
@@ -187,8 +191,8 @@ class AutoJudgeHead(PreTrainedModel):
         if "draft_hidden" in self.reads:
             if draft_hidden_size is None:
                 raise ValueError(
-                    f"This judge reads draft states (features {config.features}), but this candidate source has none; pass "
-                    "`assistant_model=`, or use a judge that reads the target only."
+                    f"This judge reads draft states (features {config.features}), but this candidate source has "
+                    "none; pass `assistant_model=`, or use a judge that reads the target only."
                 )
             if config.draft_hidden_size != draft_hidden_size:
                 raise ValueError(
@@ -197,8 +201,8 @@ class AutoJudgeHead(PreTrainedModel):
                 )
         if config.vocab_size is not None and config.vocab_size != vocab_size:
             raise ValueError(
-                f"This judge was made for a vocabulary of {config.vocab_size} tokens, but the target's has {vocab_size}; "
-                f"use the judge trained for this target ({config.target or 'not named'})."
+                f"This judge was made for a vocabulary of {config.vocab_size} tokens, but the target's has "
+                f"{vocab_size}; use the judge trained for this target ({config.target or 'not named'})."
             )
 
 

@@ -30,8 +30,8 @@ class ExactMatchRule(_Rule):
 
 @dataclass(frozen=True)
 class TopKRule(_Rule):
-    """Accepts a token that is among the target's `k` most likely ones; the lossy baseline of AutoJudge (arXiv 2504.20039,
-    section 4). Tokens of equal logit share the better rank.
+    """Accepts a token that is among the target's `k` most likely ones; the lossy baseline of AutoJudge (arXiv
+    2504.20039, section 4). Tokens of equal logit share the better rank.
 
     Args:
         k (`int`): Largest accepted rank; 1 is [`ExactMatchRule`] up to ties.
@@ -53,8 +53,8 @@ class TopKRule(_Rule):
 
 @dataclass(frozen=True)
 class KLRule(_Rule):
-    """Accepts a token if the two distributions are close and the target is not sure of itself (JuDi, arXiv 2601.04766):
-    KL(target || draft) < `tau`, and the target's largest probability is at most `max_target_prob`.
+    """Accepts a token if the two distributions are close and the target is not sure of itself (JuDi, arXiv
+    2601.04766): KL(target || draft) < `tau`, and the target's largest probability is at most `max_target_prob`.
 
     Both distributions are softmaxes of the models' logits before any logits processor, as JuDi's are.
 

@@ -14,8 +14,8 @@ Read = Literal["target_hidden", "draft_hidden", "target_logits", "draft_logits"]
 class Window:
     """The K candidate tokens of one round, for a batch of B rows. What nobody reads is `None`.
 
-    Row 0 of the hidden states belongs to the last token of the context, row i to candidate i (counted from 1). Row i of
-    the logits is the distribution *after* row i of the hidden states, so logits row i-1 proposed candidate i.
+    Row 0 of the hidden states belongs to the last token of the context, row i to candidate i (counted from 1). Row i
+    of the logits is the distribution *after* row i of the hidden states, so logits row i-1 proposed candidate i.
 
     Attributes:
         draft_tokens (`torch.LongTensor` of shape `(B, K)`): The candidate tokens d1..dK.
@@ -24,10 +24,11 @@ class Window:
         target_hidden (`torch.Tensor` of shape `(B, K + 1, target_hidden_size)`, *optional*): What the target's output
             head reads (the last hidden state after the final norm).
         draft_hidden (`torch.Tensor` of shape `(B, K + 1, draft_hidden_size)`, *optional*): The same of the draft.
-        target_logits (`torch.FloatTensor` of shape `(B, K + 1, V)`, *optional*): The target's logits, before any logits
-            processor, in float32.
+        target_logits (`torch.FloatTensor` of shape `(B, K + 1, V)`, *optional*): The target's logits, before any
+            logits processor, in float32.
         draft_logits (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The draft's logits that proposed d1..dK,
-            before any logits processor, in float32. From a candidate source of transformers: as that source gives them.
+            before any logits processor, in float32. From a candidate source of transformers: as that source gives
+            them.
     """
 
     draft_tokens: torch.Tensor

@@ -23,9 +23,11 @@ class MismatchFeatures:
     """Features and labels of N mismatches.
 
     Attributes:
-        states (`dict[str, torch.FloatTensor]`): For each feature name of [`AutoJudgeConfig`], shape `(N, hidden size)`, float32.
+        states (`dict[str, torch.FloatTensor]`): For each feature name of [`AutoJudgeConfig`], shape `(N, hidden
+            size)`, float32.
         important (`torch.BoolTensor` of shape `(N,)`): The labels.
-        prompt (`torch.LongTensor` of shape `(N,)`): Which prompt each mismatch is from: prompts, not mismatches, are split.
+        prompt (`torch.LongTensor` of shape `(N,)`): Which prompt each mismatch is from: prompts, not mismatches, are
+            split.
     """
 
     states: dict[str, torch.Tensor]
@@ -68,9 +70,9 @@ def collect_features(
 ) -> MismatchFeatures:
     """Read both models' last hidden states at every mismatch, with the draft's token in place.
 
-    One teacher-forced pass of each model over the final response serves all unimportant mismatches, whose draft tokens stand in it.
-    For an important one, whose draft token does not, that token is run once more on the cached prefix. So the states are those a
-    judge sees when it decides.
+    One teacher-forced pass of each model over the final response serves all unimportant mismatches, whose draft tokens
+    stand in it. For an important one, whose draft token does not, that token is run once more on the cached prefix. So
+    the states are those a judge sees when it decides.
 
     Returns:
         [`MismatchFeatures`] on the CPU, all four features, mismatches in order of prompt and position.
@@ -92,7 +94,8 @@ def collect_features(
 
 @torch.no_grad()
 def _states(model: PreTrainedModel, item: LabelledPrompt) -> tuple[torch.Tensor, torch.Tensor]:
-    """States at the draft's tokens and at the positions before them: both `(mismatches, hidden size)`, float32, on the CPU."""
+    """States at the draft's tokens and at the positions before them: both `(mismatches, hidden size)`, float32, on the
+    CPU."""
     passes = CachedModel(model, DynamicCache())
     text = [*item.prompt, *item.response]
     rows = len(item.response) + 1  # from the prompt's last token on

@@ -73,19 +73,20 @@ def find_important_tokens(
 ) -> list[LabelledPrompt]:
     """Mine labels: swap one mismatching token at a time, let the target finish, and see whether the outcome changes.
 
-    Algorithm 1 of AutoJudge (arXiv 2504.20039): the response starts as the target's greedy answer. At the first mismatch at or
-    after the left border (the draft's argmax, teacher-forced on the current response, against the response's token) the
-    draft's token is put in and the target finishes greedily. If the outcome is the reference's, the mismatch is unimportant and
-    the alternative becomes the current response. The border moves to the next position, until no mismatch is left.
+    Algorithm 1 of AutoJudge (arXiv 2504.20039): the response starts as the target's greedy answer. At the first
+    mismatch at or after the left border (the draft's argmax, teacher-forced on the current response, against the
+    response's token) the draft's token is put in and the target finishes greedily. If the outcome is the reference's,
+    the mismatch is unimportant and the alternative becomes the current response. The border moves to the next
+    position, until no mismatch is left.
 
     Args:
         target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
         prompts (sequence of 1-D `torch.LongTensor` or lists of `int`): Token ids.
-        same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids: the reference's, the
-            alternative's) have the same outcome.
+        same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids: the reference's,
+            the alternative's) have the same outcome.
         max_new_tokens (`int`): Length limit of an answer, counted from the prompt.
-        eos_token_id (`int` or sequence of `int`, *optional*): End tokens; an answer ends in one or at the length limit. Defaults
-            to those of the target's generation config.
+        eos_token_id (`int` or sequence of `int`, *optional*): End tokens; an answer ends in one or at the length
+            limit. Defaults to those of the target's generation config.
 
     Returns:
         One [`LabelledPrompt`] for each prompt, in order.

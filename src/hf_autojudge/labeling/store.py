@@ -37,8 +37,8 @@ class LabelStore:
 
     Args:
         folder (`str` or `Path`): Created if missing.
-        settings (`dict`): What the labels depend on (models, task, limits); written to `manifest.json`. To add to a store, the settings
-            must be the same.
+        settings (`dict`): What the labels depend on (models, task, limits); written to `manifest.json`. To add to a
+            store, the settings must be the same.
 
     Raises:
         ValueError: If the folder holds labels made with other settings.
@@ -57,7 +57,9 @@ class LabelStore:
                 )
             write_json(manifest, settings)
         elif not manifest.exists():
-            raise ValueError(f"{self.folder} is not a label store (it has no manifest.json); run `hf-autojudge label` first.")
+            raise ValueError(
+                f"{self.folder} is not a label store (it has no manifest.json); run `hf-autojudge label` first."
+            )
         self.settings: dict[str, Any] = read_json(manifest)
         self._rows = self.folder / "prompts"
         self._rows.mkdir(exist_ok=True)

@@ -23,7 +23,8 @@ def calibration_table(
         recalls (`Sequence[float]`, *optional*): Wanted shares of important mismatches that are still rejected.
 
     Returns:
-        Rows `threshold`, `recall` (reached), `accepted` (share of all mismatches accepted), by rising threshold, without repeats.
+        Rows `threshold`, `recall` (reached), `accepted` (share of all mismatches accepted), by rising threshold,
+        without repeats.
 
     Raises:
         ValueError: If labels of one class are missing.
@@ -31,7 +32,8 @@ def calibration_table(
     positives = importance[important.bool()].double().sort(descending=True).values
     if len(positives) in (0, len(important)):
         raise ValueError(
-            f"Calibration needs important and unimportant mismatches; got {len(positives)} important of {len(important)}."
+            f"Calibration needs important and unimportant mismatches; got {len(positives)} important of "
+            f"{len(important)}."
         )
     rows: dict[float, dict[str, float]] = {}
     for recall in recalls:
@@ -53,7 +55,8 @@ class ThresholdChoice:
         threshold (`float`): The chosen threshold; 0 (lossless) if the data support none.
         supported (`bool`): Whether the data support a threshold above 0.
         reason (`str`): In one or two sentences.
-        rows (`list[dict]`): For each threshold tried: `threshold`, `accuracy_drop` (measured), `upper_bound` (of the drop).
+        rows (`list[dict]`): For each threshold tried: `threshold`, `accuracy_drop` (measured), `upper_bound` (of the
+            drop).
     """
 
     threshold: float
@@ -65,8 +68,8 @@ class ThresholdChoice:
 def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> float:
     """Upper confidence bound of P(loss) - P(gain), two outcomes measured on the same n prompts.
 
-    The score interval of Tango (Statistics in Medicine 17, 1998), one-sided. Unlike a bootstrap it is not fooled by small counts:
-    with no loss in n prompts it is about z^2 / (n + z^2), not 0.
+    The score interval of Tango (Statistics in Medicine 17, 1998), one-sided. Unlike a bootstrap it is not fooled by
+    small counts: with no loss in n prompts it is about z^2 / (n + z^2), not 0.
 
     Args:
         losses (`int`): Prompts that were right and are now wrong.
@@ -100,13 +103,16 @@ def choose_threshold(
 ) -> ThresholdChoice:
     """The largest threshold whose drop in task accuracy is, with the given confidence, within the limit.
 
-    Thresholds are tested from the smallest up and the first failure ends the testing (fixed-sequence testing, as in Learn then
-    Test, arXiv 2110.01052, section 2), so the confidence holds for the choice, not only for each test.
+    Thresholds are tested from the smallest up and the first failure ends the testing (fixed-sequence testing, as in
+    Learn then Test, arXiv 2110.01052, section 2), so the confidence holds for the choice, not only for each test.
 
     Args:
-        correct (`Mapping[float, Sequence[bool]]`): For each threshold, whether each validation prompt was answered rightly.
-        baseline (`Sequence[bool]`): The same without the judge (plain greedy, or threshold 0), same prompts, same order.
-        max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Largest drop in accuracy, as a share: 0.01 is one point.
+        correct (`Mapping[float, Sequence[bool]]`): For each threshold, whether each validation prompt was answered
+            rightly.
+        baseline (`Sequence[bool]`): The same without the judge (plain greedy, or threshold 0), same prompts, same
+            order.
+        max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Largest drop in accuracy, as a share: 0.01 is one
+            point.
         confidence (`float`, *optional*, defaults to `0.9`): One-sided.
 
     Raises:
@@ -117,14 +123,17 @@ def choose_threshold(
         raise ValueError(f"Choosing a threshold needs measured thresholds and prompts; got {len(correct)} and {n}.")
     if not 0 < max_accuracy_drop < 1 or not 0.5 < confidence < 1:
         raise ValueError(
-            f"max_accuracy_drop must lie in (0, 1) and confidence in (0.5, 1); got {max_accuracy_drop} and {confidence}."
+            f"max_accuracy_drop must lie in (0, 1) and confidence in (0.5, 1); got {max_accuracy_drop} and "
+            f"{confidence}."
         )
     rows: list[dict[str, float]] = []
     chosen, failed = 0.0, None
     for threshold in sorted(correct):
         answers = correct[threshold]
         if len(answers) != n:
-            raise ValueError(f"Threshold {threshold} has {len(answers)} answers, the baseline {n}; measure the same prompts.")
+            raise ValueError(
+                f"Threshold {threshold} has {len(answers)} answers, the baseline {n}; measure the same prompts."
+            )
         losses = sum(b and not a for a, b in zip(answers, baseline, strict=True))
         gains = sum(a and not b for a, b in zip(answers, baseline, strict=True))
         bound = paired_drop_bound(losses, gains, n, confidence)
@@ -145,9 +154,10 @@ def choose_threshold(
         needed = math.ceil(z2 * (1 - max_accuracy_drop) / max_accuracy_drop)
         assert failed is not None
         reason = (
-            f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with {100 * confidence:.0f}% confidence: "
-            f"threshold {failed['threshold']:.4g} measured {100 * failed['accuracy_drop']:.2f} points on {n} prompts, with an upper "
-            f"bound of {100 * failed['upper_bound']:.2f}."
+            f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with "
+            f"{100 * confidence:.0f}% confidence: "
+            f"threshold {failed['threshold']:.4g} measured {100 * failed['accuracy_drop']:.2f} points on {n} "
+            f"prompts, with an upper bound of {100 * failed['upper_bound']:.2f}."
         )
         if n < needed:
             reason += f" Even without a single lost answer this takes {needed} prompts."

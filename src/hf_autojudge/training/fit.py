@@ -57,7 +57,10 @@ def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> t
     """
     prompts = prompt.unique()
     if len(prompts) < 2:
-        raise ValueError(f"Fitting needs mismatches of at least 2 prompts, to validate on prompts not fitted on; got {len(prompts)}.")
+        raise ValueError(
+            f"Fitting needs mismatches of at least 2 prompts, to validate on prompts not fitted on; got "
+            f"{len(prompts)}."
+        )
     order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed))
     count = min(max(1, round(validation_share * len(prompts))), len(prompts) - 1)
     return torch.isin(prompt, prompts[order[:count]])
@@ -79,7 +82,8 @@ def fit(
 
     Args:
         data ([`MismatchFeatures`]): From `collect_features`.
-        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): What the head reads.
+        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): What the
+            head reads.
         c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default.
         validation_share (`float`, *optional*, defaults to `0.1`): Share of the prompts kept for validation.
         balanced (`bool`, *optional*, defaults to `False`): Weigh the two classes equally.
@@ -99,8 +103,8 @@ def fit(
         positives = int(labels.sum())
         if positives in (0, len(labels)):
             raise ValueError(
-                f"The {name} side has {positives} important and {len(labels) - positives} unimportant mismatches; fitting needs "
-                "both kinds, so label more prompts."
+                f"The {name} side has {positives} important and {len(labels) - positives} unimportant mismatches; "
+                "fitting needs both kinds, so label more prompts."
             )
     x, y = data.matrix(features).to(device, dtype), data.important.to(device)
     held_out = held_out.to(device)

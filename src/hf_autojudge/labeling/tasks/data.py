@@ -16,8 +16,8 @@ def load_rows(
 ) -> list[Row]:
     """The first `limit` rows of a split.
 
-    `"validation"` is every `validation_share`-th training row and `"train"` the others, so that the two share no rows. A
-    local file holds one split's rows: for `"test"` all of them.
+    `"validation"` is every `validation_share`-th training row and `"train"` the others, so that the two share no rows.
+    A local file holds one split's rows: for `"test"` all of them.
 
     Args:
         data (`str`): A data set of the Hub, or the path of a `.jsonl`, `.json`, `.parquet` or `.csv` file.
@@ -39,6 +39,8 @@ def load_rows(
     else:
         rows = load_dataset(data, config, split="test" if split == "test" else "train")
     if split != "test":
-        keep = [i for i in range(len(rows)) if (i % validation_share == validation_share - 1) == (split == "validation")]
+        keep = [
+            i for i in range(len(rows)) if (i % validation_share == validation_share - 1) == (split == "validation")
+        ]
         rows = rows.select(keep)
     return rows.select(range(min(len(rows), len(rows) if limit is None else limit))).to_list()

@@ -45,10 +45,10 @@ def gsm8k(data: str = "openai/gsm8k", max_new_tokens: int = 400) -> Task:
     """The GSM8K task.
 
     Args:
-        data (`str`, *optional*, defaults to `"openai/gsm8k"`): A data set of the Hub with the splits `train` and `test`, or a
-            local file (JSON Lines, Parquet, CSV) with the columns `question` and `answer`, which then serves every split asked
-            for, so name a training file for mining and a test file for the report. Of training rows, every 10th is
-            `"validation"` and the others are `"train"`.
+        data (`str`, *optional*, defaults to `"openai/gsm8k"`): A data set of the Hub with the splits `train` and
+            `test`, or a local file (JSON Lines, Parquet, CSV) with the columns `question` and `answer`, which then
+            serves every split asked for, so name a training file for mining and a test file for the report. Of
+            training rows, every 10th is `"validation"` and the others are `"train"`.
         max_new_tokens (`int`, *optional*, defaults to `400`): Length limit of an answer, in tokens.
     """
 

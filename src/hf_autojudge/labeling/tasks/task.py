@@ -23,8 +23,9 @@ class Task:
         outcome (`Callable[[str], str | None]`): The outcome of an answer's text, for instance its final number, in a
             form that can be compared; `None` if the answer has none.
         reference (`Callable[[Row], str]`): The right outcome of a row.
-        load (`Callable[[str, int | None], list[Row]]`): `load(split, limit)` gives the first `limit` rows of a split (`None`: all).
-            Splits are `"train"` (mining), `"validation"` (thresholds) and `"test"` (the report), and share no rows.
+        load (`Callable[[str, int | None], list[Row]]`): `load(split, limit)` gives the first `limit` rows of a split
+            (`None`: all). Splits are `"train"` (mining), `"validation"` (thresholds) and `"test"` (the report), and
+            share no rows.
         max_new_tokens (`int`): Length limit of an answer, in tokens.
     """
 

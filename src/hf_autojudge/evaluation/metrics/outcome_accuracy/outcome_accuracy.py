@@ -1,4 +1,5 @@
-"""The share of answers with the right outcome, as a module of `evaluate`. Imports nothing of hf_autojudge: `evaluate` copies it."""
+"""The share of answers with the right outcome, as a module of `evaluate`. Imports nothing of hf_autojudge: `evaluate`
+copies it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import evaluate
 DESCRIPTION = "Share of answers whose outcome (for instance the final number), already normalised, is the right one."
 INPUTS = """
 Args:
-    predictions (`list[str]`): Normalised outcomes of the answers; "" where an answer has none, which never counts as right.
+    predictions (`list[str]`): Normalised outcomes of the answers; "" where an answer has none, which never counts as
+        right.
     references (`list[str]`): The right outcomes.
 
 Returns:
