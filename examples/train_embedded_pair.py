@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -24,8 +25,8 @@ from hf_autojudge.demo.problems import Problem, Wording, final_number, make_prob
 
 MAX_LENGTH = 1024  # positions
 SHAPES = {
-    "target": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 6, "num_attention_heads": 4},
-    "draft": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "target": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 8, "num_attention_heads": 4},
+    "draft": {"hidden_size": 48, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
 }
 WORDINGS: dict[str, Wording] = {"target": "rule", "draft": "random"}
 
@@ -39,7 +40,7 @@ def train_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>", "<unk>"]
-    alphabet = [chr(c) for c in range(33, 127)] + ["\u0120", "\u010a"]  # ByteLevel writes a space and a newline so
+    alphabet = [chr(c) for c in range(33, 127)] + ["Ġ", "Ċ"]  # so ByteLevel writes a space and a newline
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet)
     problems = make_problems("pretrain", 20_000, wording="random")
     tokenizer.train_from_iterator((prompt(p) + p.answer for p in problems), trainer)
@@ -55,10 +56,9 @@ def train_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:
     )
 
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-def batches(tokenizer: PreTrainedTokenizerFast, wording: Wording, noise: float, size: int, seed: int) -> Iterator[Batch]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, wording: Wording, noise: float, size: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of `(input_ids, labels)`, int64 of shape (size, length); the labels skip prompt and padding.
 
     Problems of similar length share a batch, so that little is padding. Padding is on the right, where a causal
@@ -84,7 +84,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, wording: Wording, noise: float, 
             yield ids, labels
 
 
-def train(role: str, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, log: list[dict]) -> LlamaForCausalLM:
+def train(
+    role: str, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, log: list[dict[str, Any]]
+) -> LlamaForCausalLM:
     """Train one model: Muon for the layers' matrices, AdamW for the rest, warm-up, then cosine decay to zero."""
     steps, minutes = getattr(args, f"{role}_steps"), getattr(args, f"{role}_minutes")
     torch.manual_seed(args.seed)
@@ -151,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("src/hf_autojudge/demo/pair"))
     parser.add_argument("--roles", nargs="+", choices=list(SHAPES), default=list(SHAPES))
-    parser.add_argument("--target-steps", type=int, default=4000, help="0: use --target-minutes instead")
+    parser.add_argument("--target-steps", type=int, default=2700, help="0: use --target-minutes instead")
     parser.add_argument("--draft-steps", type=int, default=2000, help="0: use --draft-minutes instead")
     parser.add_argument("--target-minutes", type=float, default=40.0)
     parser.add_argument("--draft-minutes", type=float, default=4.0)
@@ -163,7 +165,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    log: list[dict] = []
+    log: list[dict[str, Any]] = []
     tokenizer = train_tokenizer()
     unseen = make_problems("validation", 500)
     for role in args.roles:
@@ -178,7 +180,8 @@ def main() -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         stored = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        log.append({"model": role, "split": "validation", "problems": 500, "accuracy": accuracy(stored, tokenizer, unseen)})
+        share = accuracy(stored, tokenizer, unseen)  # of the weights as they are stored, rounded to bfloat16
+        log.append({"model": role, "split": "validation", "problems": len(unseen), "accuracy": share})
         print(log[-1])
     (args.out / "training_log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -21,6 +22,18 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_files(folder: str | os.PathLike) -> Iterator[Path]:
+    """Give an empty folder beside `folder` to write files to; afterwards move each into `folder`. On an error none is
+    moved."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+        yield Path(beside)
+        for path in sorted(Path(beside).iterdir()):
+            os.replace(path, folder / path.name)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

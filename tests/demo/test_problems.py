@@ -2,7 +2,7 @@
 
 import re
 from fractions import Fraction
-from itertools import islice
+from itertools import combinations, islice
 
 import pytest
 
@@ -20,9 +20,11 @@ SUM = re.compile(r"(\d+) ([-+x/]) (\d+) = (\d+)")
 OPERATIONS = {"+": Fraction.__add__, "-": Fraction.__sub__, "x": Fraction.__mul__, "/": Fraction.__truediv__}
 
 
-def numbers_of(question: str) -> tuple[str, ...]:
-    """What is left of a question without its names: its numbers, fractions and comparisons."""
-    return tuple(re.findall(r"\d+|half|third|quarter|times|boxes|more|fewer|together|buys|loses|keeps", question))
+def arithmetic(question: str) -> tuple[str, ...]:
+    """What is left of a question without its names: its numbers and what is done with them."""
+    question = re.sub(r"buys (\d+) boxes", r"\1 boxes", question)
+    question = re.sub(r"buys|finds", "gets", re.sub(r"gives away|sells", "loses", question))
+    return tuple(re.findall(r"\d+|half|third|quarter|times|boxes|more|fewer|together|gets|loses", question))
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -36,18 +38,27 @@ def test_deterministic_by_seed(split):
 def test_known_problem():
     """A released pair was trained on exactly this stream: changing it silently would unmake the pair."""
     problem = make_problems("test", 1)[0]
-    assert problem == Problem("KNOWN_QUESTION", "KNOWN_ANSWER", -1)
+    question = (
+        "Ida has 50 hats. Ida buys 2 boxes of 4 hats. Ida keeps only half of the hats. "
+        "Tina has 17 more hats than Ida. How many hats do Ida and Tina have together?"
+    )
+    answer = """\
+To start, Ida has 50 hats.
+First, we count 2 boxes of 4 hats, so 4 x 2 = 8 hats.
+Then, Ida gets 8 more hats, so 8 + 50 = 58 hats.
+Then, Ida keeps half of the hats, so 58 / 2 = 29 hats.
+Then, Tina has 17 more hats, so 17 + 29 = 46 hats.
+Next, we count all hats together, so 29 + 46 = 75 hats.
+The answer is 75 hats.
+#### 75"""
+    assert problem == Problem(question, answer, 75)
 
 
 def test_splits_are_disjoint():
-    problems = {split: make_problems(split, 1500) for split in SPLITS}
-    for one in SPLITS:
-        for other in SPLITS:
-            if one != other:
-                assert not {p.question for p in problems[one]} & {p.question for p in problems[other]}
-                assert not {numbers_of(p.question) for p in problems[one]} & {
-                    numbers_of(p.question) for p in problems[other]
-                }
+    """No chain of numbers and operations is in two splits, whatever the names around it."""
+    chains = {split: {arithmetic(p.question) for p in make_problems(split, 1500)} for split in SPLITS}
+    for one, other in combinations(SPLITS, 2):
+        assert chains[one].isdisjoint(chains[other])
 
 
 def test_no_question_twice_in_a_stream():

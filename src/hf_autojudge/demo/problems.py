@@ -21,22 +21,21 @@ from typing import Literal, NamedTuple
 Split = Literal["pretrain", "train", "validation", "test"]
 Wording = Literal["rule", "random"]
 
-NAMES = (
-    *("Adam", "Amy", "Ann", "Ben", "Bob", "Carl", "Clara", "Dan", "Emma", "Eva", "Fred", "Gus"),
-    *("Helen", "Ida", "Ivan", "Jim", "Joe", "Julia", "Kim", "Leo", "Lily", "Luke", "Max", "Mia"),
-    *("Ned", "Nina", "Omar", "Pam", "Paul", "Rosa", "Sam", "Tina", "Tom", "Vera", "Will", "Zoe"),
-)
-ITEMS = (
-    *("apples", "badges", "balls", "beads", "bells", "books", "bricks", "cards", "coins", "cookies", "crayons", "cups"),
-    *("dolls", "eggs", "flags", "hats", "keys", "lamps", "lemons", "marbles", "masks", "mugs", "nuts", "pears"),
-    *("pens", "plums", "ribbons", "rings", "roses", "seeds", "shells", "stamps", "stars", "stones", "tickets", "toys"),
-)
+NAMES: list[str] = """
+    Adam Amy Ann Ben Bob Carl Clara Dan Emma Eva Fred Gus Helen Ida Ivan Jim Joe Julia Kim Leo Lily Luke Max Mia Ned
+    Nina Omar Pam Paul Rosa Sam Tina Tom Vera Will Zoe
+""".split()
+ITEMS: list[str] = """
+    apples badges balls beads bells books bricks cards coins cookies crayons cups dolls eggs flags hats keys lamps
+    lemons marbles masks mugs nuts pears pens plums ribbons rings roses seeds shells stamps stars stones tickets
+    toys
+""".split()
 OPENERS = ("Then", "Next")
 FRACTIONS = {2: "half", 3: "a third", 4: "a quarter"}
 MAX_TOTAL = 150  # no running total is larger
 MAX_RESULT = 200  # nor any final number
 
-# Which split a story belongs to follows from a hash of its numbers and operations: story hash modulo 100 in the range.
+# A story's split follows from a hash of its numbers and operations: the split whose range holds it, modulo 100.
 SPLITS: dict[Split, range] = {
     "pretrain": range(70),  # trains the embedded pair
     "train": range(70, 84),  # mines the labels of a judge

@@ -2,8 +2,9 @@
 
 from hf_autojudge.evaluation.frontier import Frontier, Point, Questions, frontier
 from hf_autojudge.evaluation.metrics import load_metric
-from hf_autojudge.evaluation.page import AnswerTrace, TokenTrace, answer_page, trace_answer, write_answer_page
+from hf_autojudge.evaluation.page import answer_page
 from hf_autojudge.evaluation.plots import plot_frontier
+from hf_autojudge.evaluation.trace import AnswerTrace, TokenTrace, trace_answer
 
 __all__ = [
     "AnswerTrace",
@@ -16,5 +17,4 @@ __all__ = [
     "load_metric",
     "plot_frontier",
     "trace_answer",
-    "write_answer_page",
 ]

@@ -4,6 +4,7 @@ intervals."""
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import platform
@@ -28,7 +29,7 @@ from hf_autojudge.decoding.passes import unwrap_peft
 from hf_autojudge.decoding.sources import DEFAULT_NUM_ASSISTANT_TOKENS
 from hf_autojudge.evaluation.bootstrap import Bootstrap, Interval
 from hf_autojudge.evaluation.metrics import load_metric
-from hf_autojudge.files import read_json, write_json
+from hf_autojudge.files import read_json, replacing
 from hf_autojudge.judges import ExactMatchRule, Judge
 from hf_autojudge.judges.base import check_threshold
 from hf_autojudge.labeling.tasks.task import Row, Task
@@ -121,8 +122,9 @@ class Frontier:
         return next(p for p in self.points if p.name == name)
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Write everything, whole or not at all. Texts are not kept."""
-        write_json(path, asdict(self))
+        """Write everything, whole or not at all, on one line: the questions are long lists. Texts are not kept."""
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(asdict(self), allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> Frontier:
@@ -133,26 +135,28 @@ class Frontier:
         """
         value = read_json(path)
         try:
-            points = [
-                Point(**{k: tuple(v) if k.endswith("_interval") else v for k, v in row.items()}) for row in value["points"]
-            ]
+            points = [Point(**_with_tuples(row)) for row in value["points"]]
             return cls(points, {name: Questions(**q) for name, q in value["questions"].items()}, value["settings"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no frontier ({error!r}); write it with Frontier.to_json.") from error
 
     def table(self) -> Table:
         """A table for the terminal, for `rich.print`."""
+        from rich import box
         from rich.table import Table
 
         s = self.settings
         table = Table(
-            title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidates a round, {s['device_name']}",
-            caption=f"Intervals: 95%, bootstrap over questions. Differences to {s['reference']}, paired.",
+            title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidates a round, "
+            f"{s['device_name']}",
+            caption="Below each figure its 95% bootstrap interval over questions. Accepted: tokens per target call; "
+            f"ratio: to threshold 0. Difference and length: to {s['reference']}.",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
         )
-        table.add_column("method")
-        columns = ("accuracy %", "difference", "accepted / target call", "x threshold 0", "tokens/s", "length", "cap hits")
-        for column in columns:
-            table.add_column(column, justify="right")
+        table.add_column("method", overflow="fold")
+        for column in ("accuracy %", "difference", "accepted", "ratio", "tokens/s", "length", "cap hits"):
+            table.add_column(column, justify="right", overflow="fold")
         for p in self.points:
             table.add_row(
                 p.name,
@@ -167,9 +171,13 @@ class Frontier:
         return table
 
 
+def _with_tuples(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {name: tuple(value) if name.endswith("_interval") else value for name, value in row.items()}
+
+
 def _spread(value: float, interval: Interval, factor: float, form: str = ".1f") -> str:
-    # round brackets: rich reads square ones as markup
-    return f"{value:{form}} ({factor * interval[0]:{form}}..{factor * interval[1]:{form}})"
+    return f"{value:{form}}\n{factor * interval[0]:{form}}..{factor * interval[1]:{form}}"
 
 
 @dataclass(frozen=True)
@@ -195,6 +203,7 @@ def frontier(
     max_new_tokens: int | None = None,
     num_assistant_tokens: int | None = None,
     baselines: bool = True,
+    seconds: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Frontier:
@@ -217,6 +226,8 @@ def frontier(
             generation config, then the draft's, then the first judge's window, then 20.
         baselines (`bool`, *optional*, defaults to `True`): Also run plain greedy decoding and transformers' own
             assisted generation. Exact matching in our own loop ("threshold 0") always runs.
+        seconds (`float`, *optional*): Begin no further question after this time; the first is always answered.
+        seconds (`float`, *optional*): Start no further question after this time; at least one is answered.
         seed (`int`, *optional*, defaults to `0`): Of the order of methods and of the bootstrap.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar.
 
@@ -245,15 +256,25 @@ def frontier(
     measured: dict[str, dict[str, list]] = {m.name: {f.name: [] for f in fields(Questions)} for m in methods}
     outcomes: dict[str, list[str]] = {m.name: [] for m in methods}
     order = random.Random(seed)
+    began = time.monotonic()
     # the first question is answered twice: once untimed, for allocators, compilers and caches to settle
-    for index, row in enumerate(tqdm([rows[0], *rows], desc=f"Frontier of {task.name}", disable=not progress)):
+    begun = time.monotonic()
+    bar = tqdm([rows[0], *rows], desc=f"Frontier of {task.name}", unit="question", disable=not progress)
+    for index, row in enumerate(bar):
+        if seconds is not None and index > 1 and time.monotonic() - begun > seconds:
+            rows = rows[: index - 1]
+            bar.close()
+            break
+        if seconds is not None and index > 1 and time.monotonic() - began > seconds:
+            rows = rows[: index - 1]
+            break
         ids = torch.tensor([task.prompt(row, tokenizer)], device=target.device)
         for method in order.sample(methods, len(methods)):
             _synchronize(target.device)
             start = time.perf_counter()
             new, calls = method.run(ids, torch.ones_like(ids))
             _synchronize(target.device)
-            seconds = time.perf_counter() - start
+            spent = time.perf_counter() - start
             if index == 0:
                 continue
             new = _up_to_end(new, ends)
@@ -262,7 +283,7 @@ def frontier(
             row_of = measured[method.name]
             row_of["new_tokens"].append(len(new))
             row_of["target_calls"].append(calls)
-            row_of["seconds"].append(round(seconds, 5))
+            row_of["seconds"].append(round(spent, 5))
             row_of["capped"].append(int(not new or new[-1] not in ends))
 
     references = [task.reference(row) for row in rows]
@@ -285,7 +306,7 @@ def frontier(
         "device_name": _device_name(target.device),
         "threads": torch.get_num_threads(),
         "dtype": str(target.dtype).removeprefix("torch."),
-        "versions": {m.__name__: m.__version__ for m in (hf_autojudge, transformers, torch)},  # type: ignore[attr-defined]
+        "versions": {m.__name__: m.__version__ for m in (hf_autojudge, transformers, torch)},
         "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
     }
     return Frontier(points, questions, settings)
@@ -316,7 +337,11 @@ def _methods(
     twice."""
     thresholds = sorted(check_threshold(t) for t in thresholds)
     greedy = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
-    drafting = {"num_assistant_tokens": k, "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.0}
+    drafting = {
+        "num_assistant_tokens": k,
+        "num_assistant_tokens_schedule": "constant",
+        "assistant_confidence_threshold": 0.0,
+    }
 
     def plain(ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[int], int]:
         new = _new_tokens(target.generate(ids, attention_mask=mask, **greedy), ids)
@@ -327,9 +352,7 @@ def _methods(
             output = target.generate(ids, attention_mask=mask, assistant_model=draft, **greedy)
         return _new_tokens(output, ids), len(calls)
 
-    def judged(
-        ids: torch.Tensor, mask: torch.Tensor, judge: Judge, threshold: float | None
-    ) -> tuple[list[int], int]:
+    def judged(ids: torch.Tensor, mask: torch.Tensor, judge: Judge, threshold: float | None) -> tuple[list[int], int]:
         output = target.generate(
             ids,
             attention_mask=mask,
@@ -349,8 +372,12 @@ def _methods(
             continue
         if not thresholds:
             raise ValueError(f"The judge {name!r} needs at least one threshold in [0, 1]; `thresholds` is empty.")
-        for t in thresholds:
-            methods.append(_Method(f"{name}, threshold {t:.4g}", name, t, partial(judged, judge=judge, threshold=t)))
+        # four digits, unless two thresholds are closer than that
+        labels = next(
+            ls for d in range(4, 18) if len(set(ls := [f"{t:.{d}g}" for t in thresholds])) == len(set(thresholds))
+        )
+        for t, label in zip(thresholds, labels, strict=True):
+            methods.append(_Method(f"{name}, threshold {label}", name, t, partial(judged, judge=judge, threshold=t)))
     names = [m.name for m in methods]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"Names occur twice: {repeated}; give each judge its own name and each threshold once.")

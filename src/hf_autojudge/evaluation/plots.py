@@ -10,7 +10,7 @@ from hf_autojudge.evaluation.frontier import ASSISTED, EXACT, PLAIN, Frontier, P
 from hf_autojudge.files import replacing
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by everyone
-BASELINES = {PLAIN: ("#000000", "*", 130), ASSISTED: ("#767676", "s", 52), EXACT: ("#000000", "D", 44)}
+BASELINES = {PLAIN: ("#000000", "*", 130), ASSISTED: ("#8a8a8a", "s", 120), EXACT: ("#000000", "D", 44)}
 
 
 def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
@@ -34,7 +34,9 @@ def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = cycle(COLOURS)
-    judges = {p.judge: sorted((q for q in frontier.points if q.judge == p.judge), key=_by_threshold) for p in frontier.points}
+    judges = {
+        p.judge: sorted((q for q in frontier.points if q.judge == p.judge), key=_by_threshold) for p in frontier.points
+    }
     rules = cycle("^vPX<>")
     for name, points in judges.items():
         if name in BASELINES:
@@ -48,7 +50,15 @@ def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
         else:
             colour = next(colours)
             _bars(axes, points, colour)
-            axes.plot(*_xy(points), "-o", color=colour, linewidth=2, markersize=6, label=name, zorder=3)
+            axes.plot(
+                *_xy(points),
+                "-o",
+                color=colour,
+                linewidth=2,
+                markersize=6,
+                label=f"{name} (numbers: threshold)",
+                zorder=3,
+            )
             _label_thresholds(axes, points, colour)
 
     s = frontier.settings
@@ -87,7 +97,9 @@ def _bars(axes: Any, points: list[Point], colour: str) -> None:
 
 
 def _label_thresholds(axes: Any, points: list[Point], colour: str) -> None:
-    """Write the threshold at its point."""
+    """Write the threshold at its point, readable also on the line."""
+    from matplotlib.patheffects import withStroke
+
     for point in points:
         axes.annotate(
             f"{point.threshold:.3g}",
@@ -96,4 +108,6 @@ def _label_thresholds(axes: Any, points: list[Point], colour: str) -> None:
             textcoords="offset points",
             fontsize=8,
             color=colour,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            zorder=5,
         )

@@ -6,8 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import PreTrainedModel
+
+from hf_autojudge.judges import AutoJudgeHead
+from hf_autojudge.labeling.tasks.task import Row, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hf_autojudge.evaluation.frontier import Frontier
 
 RECALLS = (1.0, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
 
@@ -45,6 +55,53 @@ def calibration_table(
             "accepted": float((importance.double() < threshold).double().mean()),
         }
     return [rows[threshold] for threshold in sorted(rows)]
+
+
+def calibrate(
+    head: AutoJudgeHead,
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    rows: Sequence[Row],
+    max_accuracy_drop: float = 0.01,
+    confidence: float = 0.9,
+    thresholds: Sequence[float] | None = None,
+    **frontier_options: Any,
+) -> tuple[ThresholdChoice, Frontier]:
+    """Measure task accuracy over validation rows at each threshold, and choose one.
+
+    Args:
+        head ([`AutoJudgeHead`]): A fitted head.
+        target, draft ([`PreTrainedModel`]): The pair.
+        tokenizer ([`PreTrainedTokenizerBase`]): The target's.
+        task ([`Task`]): Makes prompts and checks outcomes.
+        rows (sequence of rows): Of the validation split.
+        max_accuracy_drop, confidence: See [`choose_threshold`].
+        thresholds (`Sequence[float]`, *optional*): Thresholds to try; those of the head's calibration table by default.
+        frontier_options: Further arguments of [`frontier`](hf_autojudge.evaluation.frontier).
+
+    Returns:
+        The choice, and everything measured.
+
+    Raises:
+        ValueError: If there are no thresholds to try, or no rows.
+    """
+    from hf_autojudge.evaluation import frontier  # needs the extra `eval`
+
+    tried = sorted({row["threshold"] for row in head.config.thresholds} if thresholds is None else set(thresholds))
+    if not tried:
+        raise ValueError("The head has no calibration table; pass `thresholds`, for instance [0.05, 0.1, 0.2].")
+    measured = frontier(
+        target, draft, {"judge": head}, task, tried, tokenizer=tokenizer, rows=rows, baselines=False, **frontier_options
+    )
+    correct = {
+        p.threshold: [bool(c) for c in measured.questions[p.name].correct]
+        for p in measured.points
+        if p.threshold is not None
+    }
+    baseline = [bool(c) for c in measured.questions["threshold 0"].correct]
+    return choose_threshold(correct, baseline, max_accuracy_drop, confidence), measured
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,334 @@
+"""The command line: label, fit, calibrate, evaluate, generate, demo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+
+try:
+    import typer
+    from rich.console import Console
+    from tqdm import tqdm
+except ImportError as error:
+    raise SystemExit(f"The command line needs more packages ({error}): pip install 'hf_autojudge[demo]'") from error
+
+EMBEDDED = "embedded"
+
+app = typer.Typer(
+    name="hf-autojudge",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Train and use judges: assisted generation that keeps the draft's harmless mismatches.\n\n"
+    "The four verbs, in order: **label** (mine which mismatches matter) → **fit** (train the head) → **calibrate** "
+    "(choose its threshold) → **evaluate** (accuracy against speed). Without `--target` and `--draft` every verb runs "
+    "on the small pair that ships with the package. Start with `hf-autojudge demo`.",
+)
+console = Console()
+
+Target = Annotated[str, typer.Option(help="The target model: Hub repository or folder.")]
+Draft = Annotated[str, typer.Option(help="The draft model: Hub repository or folder.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="gsm8k, or word_problems (the embedded pair's).")]
+Data = Annotated[str | None, typer.Option(help="Rows: a Hub data set or a .jsonl/.parquet/.csv file.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many rows.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Length limit of an answer; the task's by default.")]
+Window = Annotated[int | None, typer.Option(min=1, help="Candidate tokens a round.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ... ; auto takes a GPU if there is one.")]
+Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
+JudgeArgument = Annotated[Path, typer.Argument(help="A judge's folder.")]
+
+
+def load_models(target: str, draft: str, device: str, dtype: str) -> tuple[Any, Any, Any]:
+    """Target, draft and tokenizer, from the Hub, from folders, or the embedded pair.
+
+    Raises:
+        ValueError: If only one of the two is the embedded pair's, or the dtype is unknown.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from hf_autojudge.demo.embedded import load_pair
+
+    dtypes = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in dtypes:
+        raise ValueError(f"--dtype must be one of {', '.join(dtypes)}; got {dtype!r}.")
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if EMBEDDED in (target, draft):
+        if target != draft:
+            raise ValueError("Name both --target and --draft, or neither (for the embedded pair).")
+        return load_pair(place, torch.float32 if dtype == "auto" else dtypes[dtype])
+    models = [AutoModelForCausalLM.from_pretrained(name, dtype=dtypes[dtype]) for name in (target, draft)]
+    return models[0].to(place).eval(), models[1].to(place).eval(), AutoTokenizer.from_pretrained(target)
+
+
+def load_task(name: str | None, data: str | None, target: str) -> Any:
+    """The task of a name; the embedded pair's by default for that pair.
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    from hf_autojudge.labeling import tasks
+
+    name = name or ("word_problems" if target == EMBEDDED else "gsm8k")
+    if name == "word_problems":
+        return tasks.word_problems()
+    if name == "gsm8k":
+        return tasks.gsm8k(data) if data else tasks.gsm8k()
+    raise ValueError(f"--task must be gsm8k or word_problems; got {name!r}. Your own task: see the README.")
+
+
+def parse_rule(text: str) -> Any:
+    """`topk:4` or `kl:0.5` as a rule.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    from hf_autojudge import KLRule, TopKRule
+
+    kind, _, number = text.partition(":")
+    try:
+        if kind == "topk":
+            return TopKRule(int(number))
+        if kind == "kl":
+            return KLRule(float(number))
+    except ValueError as error:
+        raise ValueError(f"--rule {text}: {error}") from error
+    raise ValueError(f"--rule must look like topk:4 or kl:0.5; got {text!r}.")
+
+
+@app.command()
+def label(
+    out: Annotated[Path, typer.Argument(help="Folder of the labels; an interrupted run goes on where it stopped.")],
+    target: Target = EMBEDDED,
+    draft: Draft = EMBEDDED,
+    task: TaskName = None,
+    data: Data = None,
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Mine labels: at each mismatch, put in the draft's token, let the target finish, and compare the outcomes.
+
+    Example: `hf-autojudge label labels --target Qwen/Qwen2.5-7B-Instruct --draft Qwen/Qwen2.5-0.5B-Instruct --task
+    gsm8k --limit 500`
+    """
+    from hf_autojudge.labeling import LabelStore
+    from hf_autojudge.labeling import label as run
+
+    models = load_models(target, draft, device, dtype)
+    chosen = load_task(task, data, target)
+    rows = chosen.load("train", limit)
+    bar = tqdm(run(*models, chosen, rows, out, max_new_tokens), total=len(rows), desc="Labelling", unit="prompt")
+    mismatches = important = 0
+    for item in bar:
+        if item is not None:
+            mismatches += len(item.mismatches)
+            important += sum(m.important for m in item.mismatches)
+            bar.set_postfix(mismatches=mismatches, important=f"{important / max(1, mismatches):.0%}")
+    labelled = [m for item in LabelStore(out).labelled() for m in item.mismatches]
+    share = sum(m.important for m in labelled) / max(1, len(labelled))
+    console.print(f"{out}: {len(rows)} prompts, {len(labelled)} mismatches, {share:.1%} important.")
+
+
+@app.command()
+def fit(
+    labels: Annotated[Path, typer.Argument(help="Folder of labels.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the judge.")],
+    target: Target = EMBEDDED,
+    draft: Draft = EMBEDDED,
+    features: Annotated[
+        str, typer.Option(help="What the head reads: draft_token or previous, dot draft or target; comma-separated.")
+    ] = "draft_token.draft,draft_token.target",
+    validation_share: Annotated[float, typer.Option(help="Share of the prompts kept for validation.")] = 0.1,
+    balanced: Annotated[bool, typer.Option(help="Weigh important and unimportant mismatches equally.")] = False,
+    window: Window = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Train the head on labels: logistic regression on hidden states, over a grid of penalties."""
+    from hf_autojudge.hub import save_judge
+    from hf_autojudge.training import fit_store
+
+    if not 0 < validation_share < 1:
+        raise ValueError(f"--validation-share must lie between 0 and 1; got {validation_share}.")
+    pair = load_models(target, draft, device, dtype)[:2]
+    result = fit_store(
+        *pair,
+        labels,
+        window,
+        features=features.split(","),
+        validation_share=validation_share,
+        balanced=balanced,
+        seed=seed,
+        device=str(pair[0].device),
+    )
+    save_judge(out, result.head, fit=result.metrics())
+    console.print(
+        f"{out}: validation AUC {result.auc:.3f} (C = {result.c:.3g}), {result.n_train} + {result.n_validation} "
+        f"mismatches, {result.share_important:.1%} important. Next: hf-autojudge calibrate {out}"
+    )
+
+
+@app.command()
+def calibrate(
+    judge: JudgeArgument,
+    target: Target = EMBEDDED,
+    draft: Draft = EMBEDDED,
+    task: TaskName = None,
+    data: Data = None,
+    limit: Limit = None,
+    max_accuracy_drop: Annotated[float, typer.Option(help="Largest drop, as a share: 0.01 is one point.")] = 0.01,
+    confidence: Annotated[float, typer.Option(help="That the drop is within the limit, one-sided.")] = 0.9,
+    max_new_tokens: MaxNewTokens = None,
+    window: Window = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Choose the judge's threshold by task accuracy on validation prompts, and write it into the judge."""
+    from dataclasses import asdict
+
+    from hf_autojudge import AutoJudgeHead
+    from hf_autojudge.hub import save_judge
+    from hf_autojudge.training import calibrate as run
+
+    head = AutoJudgeHead.from_pretrained(judge)
+    chosen = load_task(task or head.config.task, data, target)
+    choice, measured = run(
+        head,
+        *load_models(target, draft, device, dtype),
+        chosen,
+        chosen.load("validation", limit),
+        max_accuracy_drop,
+        confidence,
+        max_new_tokens=max_new_tokens,
+        num_assistant_tokens=window,
+    )
+    head.config.threshold = choice.threshold
+    save_judge(judge, head, calibration=asdict(choice) | {"settings": measured.settings})
+    console.print(measured.table())
+    console.print(choice.reason)
+    console.print(f"{judge}: threshold {choice.threshold:.4g} written. Next: hf-autojudge evaluate {judge}")
+
+
+@app.command()
+def evaluate(
+    judge: JudgeArgument,
+    target: Target = EMBEDDED,
+    draft: Draft = EMBEDDED,
+    task: TaskName = None,
+    data: Data = None,
+    limit: Limit = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Repeatable; the judge's own and its table's by default.")
+    ] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Also measure a rule: topk:4, kl:0.5; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of frontier.json and .png; the judge's by default.")] = None,
+    max_new_tokens: MaxNewTokens = None,
+    window: Window = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Measure accuracy against speed on the test prompts: plain greedy, assisted generation, the judge, rules."""
+    from hf_autojudge import AutoJudgeHead
+    from hf_autojudge.evaluation import frontier, plot_frontier
+    from hf_autojudge.hub import write_card
+
+    head = AutoJudgeHead.from_pretrained(judge)
+    chosen = load_task(task or head.config.task, data, target)
+    thresholds = threshold or sorted({head.threshold, *(row["threshold"] for row in head.config.thresholds)})
+    rules = {text: parse_rule(text) for text in rule or []}
+    models = load_models(target, draft, device, dtype)
+    found = frontier(
+        *models[:2],
+        {"AutoJudge": head, **rules},
+        chosen,
+        thresholds,
+        tokenizer=models[2],
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        num_assistant_tokens=window,
+    )
+    folder = out or judge
+    folder.mkdir(parents=True, exist_ok=True)
+    found.to_json(folder / "frontier.json")
+    plot_frontier(found, folder / "frontier.png")
+    write_card(judge)
+    console.print(found.table())
+    console.print(f"Written: {folder / 'frontier.json'}, {folder / 'frontier.png'}, {judge / 'README.md'}")
+
+
+@app.command()
+def generate(
+    judge: JudgeArgument,
+    prompt: Annotated[str, typer.Argument(help="The prompt's text; `-` reads standard input.")],
+    target: Target = EMBEDDED,
+    draft: Draft = EMBEDDED,
+    threshold: Annotated[float | None, typer.Option(help="Overrides the judge's own.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the answer.")] = 256,
+    window: Window = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Generate with a judge, and print what it did."""
+    from transformers import TextStreamer
+
+    from hf_autojudge import AutoJudgeHead
+
+    head = AutoJudgeHead.from_pretrained(judge)
+    models = load_models(target, draft, device, dtype)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    inputs = models[2](text, return_tensors="pt").to(models[0].device)
+    output = models[0].generate(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        assistant_model=models[1],
+        judge=head,
+        judge_threshold=threshold,
+        num_assistant_tokens=window,
+        max_new_tokens=max_new_tokens,
+        streamer=TextStreamer(models[2], skip_prompt=True, skip_special_tokens=True),
+        return_dict_in_generate=True,
+    )
+    stats = output.judge_stats
+    console.print(
+        f"{stats.new_tokens} tokens in {stats.rounds} rounds: {stats.accepted_per_target_call:.2f} accepted per target "
+        f"call, {stats.judged} mismatches kept by the judge, {stats.new_tokens / stats.seconds:.0f} tokens/s.",
+        style="dim",
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of everything the demo writes.")] = Path("autojudge-demo"),
+    minutes: Annotated[float, typer.Option(min=0.2, help="Time to spend; more time, more problems.")] = 4.5,
+    window: Annotated[int, typer.Option(min=1, help="Candidate tokens a round.")] = 16,
+) -> None:
+    """The whole main job on the embedded pair: label → fit → calibrate → evaluate → one answer side by side."""
+    from hf_autojudge.demo.run import run_demo
+
+    run_demo(out, minutes * 60, window, console)
+
+
+def main() -> None:
+    """Entry point: errors in one line; exit code 2 for bad arguments and inputs."""
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # typer's usage errors have one; its classes moved between versions
+        if usage is None and not isinstance(error, (ValueError, OSError, ImportError)):
+            raise
+        message = usage() if usage else str(error)
+        print("Error: " + " ".join(message.split()), file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

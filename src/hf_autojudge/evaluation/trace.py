@@ -1,0 +1,174 @@
+"""Where each token of a judged answer comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from hf_autojudge.decoding import JudgeStats
+from hf_autojudge.judges import AutoJudgeHead, Judge, Window
+from hf_autojudge.judges.window import Read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Label = Literal["match", "kept", "corrected", "bonus"]
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """One emitted token.
+
+    Attributes:
+        token (`int`): Its id.
+        text (`str`): What it adds to the text; empty where a character takes several tokens and is not complete yet.
+        label (`str`): `"match"` (both models chose it), `"kept"` (the draft's, which the judge found harmless),
+            `"corrected"` (the target's, in place of a rejected draft token) or `"bonus"` (the target's, after a full
+            window).
+        other (`str`, *optional*): What the other model wanted: the target at a kept token, the draft at a corrected
+            one.
+        importance (`float`, *optional*): Of the mismatch, if the judge is an [`AutoJudgeHead`].
+    """
+
+    token: int
+    text: str
+    label: Label
+    other: str | None = None
+    importance: float | None = None
+
+
+@dataclass(frozen=True)
+class AnswerTrace:
+    """A judged answer, token by token.
+
+    Attributes:
+        tokens (`list[TokenTrace]`)
+        stats ([`JudgeStats`]): Of the call.
+    """
+
+    tokens: list[TokenTrace]
+    stats: JudgeStats
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What a judge saw and said; lists of one entry a candidate."""
+
+    draft_tokens: list[int]
+    target_tokens: list[int]
+    accepted: list[bool]
+    importance: list[float] | None
+
+
+class _Recording:
+    """A judge that decides as another one does and writes down each round."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.rounds: list[_Round] = []
+
+    @property
+    def reads(self) -> frozenset[Read]:
+        return self.judge.reads
+
+    @property
+    def threshold(self) -> float | None:
+        return self.judge.threshold
+
+    @property
+    def window(self) -> int | None:
+        return self.judge.window
+
+    def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
+        self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)
+
+    def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
+        accepted = self.judge.accept(window, threshold)
+        importance = self.judge.importance(window)[0].tolist() if isinstance(self.judge, AutoJudgeHead) else None
+        self.rounds.append(
+            _Round(window.draft_tokens[0].tolist(), window.target_tokens[0].tolist(), accepted[0].tolist(), importance)
+        )
+        return accepted
+
+
+def trace_answer(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    judge: Judge,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: Sequence[int],
+    *,
+    max_new_tokens: int,
+    num_assistant_tokens: int | None = None,
+    judge_threshold: float | None = None,
+) -> AnswerTrace:
+    """Answer one prompt greedily with a judge, and say of every token where it comes from.
+
+    Args:
+        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
+        judge ([`Judge`]): Decides which mismatches stay.
+        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
+        prompt_ids (`Sequence[int]`): Token ids.
+        max_new_tokens (`int`): Length limit of the answer.
+        num_assistant_tokens (`int`, *optional*): Candidates a round; see [`JudgedDecoding`].
+        judge_threshold (`float`, *optional*): Overrides the judge's own, in [0, 1].
+    """
+    if isinstance(judge, torch.nn.Module):
+        judge.to(target.device)  # `generate` would move it, but sees the recording only
+    recording = _Recording(judge)
+    ids = torch.tensor([list(prompt_ids)], device=target.device)
+    options = {} if num_assistant_tokens is None else {"num_assistant_tokens": num_assistant_tokens}
+    output = target.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        assistant_model=draft,
+        judge=recording,
+        judge_threshold=judge_threshold,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        return_dict_in_generate=True,
+        **options,
+    )
+    new = output.sequences[0, ids.shape[1] :].tolist()
+    texts = token_texts(tokenizer, new)
+    tokens = [
+        TokenTrace(token, text, label, None if other is None else tokenizer.decode([other]), importance)
+        for token, text, (label, other, importance) in zip(new, texts, _replay(recording.rounds), strict=False)
+    ]
+    return AnswerTrace(tokens, output.judge_stats)
+
+
+def _replay(rounds: list[_Round]) -> Iterator[tuple[Label, int | None, float | None]]:
+    """Label, the other model's token and importance of each emitted token, from the rounds' decisions; endless."""
+    for r in rounds:
+        importance: Sequence[float | None] = r.importance or [None] * len(r.draft_tokens)
+        for drafted, wanted, accepted, value in zip(
+            r.draft_tokens, r.target_tokens, r.accepted, importance, strict=True
+        ):
+            if drafted == wanted:
+                yield "match", None, None
+            elif accepted:
+                yield "kept", wanted, value
+            else:
+                yield "corrected", drafted, value
+                break  # the round ends here
+        else:
+            yield "bonus", None, None
+    while True:  # the last token of a text at the length limit has no candidate before it, and no judge was asked
+        yield "bonus", None, None
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the decoded text (without special tokens): the pieces join to exactly that text."""
+    pieces, shown = [], ""
+    for i in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:i], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        complete = i == len(ids) or not text.endswith("\ufffd")  # else a character's bytes are still missing
+        pieces.append(text[len(shown) :] if complete else "")
+        shown = text if complete else shown
+    return pieces

@@ -1,0 +1,164 @@
+"""The model card of a judge, filled from its config, its fit, its calibration and its frontier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from hf_autojudge.files import read_json, replacing
+from hf_autojudge.hub.template import TEMPLATE
+from hf_autojudge.judges import AutoJudgeConfig
+
+if TYPE_CHECKING:
+    from hf_autojudge.evaluation.frontier import Frontier
+
+PICTURE = "frontier.png"
+
+
+def write_card(
+    folder: str | os.PathLike,
+    config: AutoJudgeConfig | None = None,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    calibration: Sequence[Mapping[str, float]] | None = None,
+    frontier: Frontier | None = None,
+    repo_id: str | None = None,
+    license: str = "apache-2.0",
+) -> ModelCard:
+    """Write `README.md` into a judge's folder. What is neither given nor in the folder is left out, not guessed.
+
+    Args:
+        folder (`str` or `os.PathLike`): Where the judge is saved. A `frontier.png` in it is shown.
+        config ([`AutoJudgeConfig`], *optional*): Of the judge; the folder's by default.
+        metrics (`Mapping[str, Any]`, *optional*): `FitResult.metrics()`: `auc`, `c`, `n_train`, `n_validation`,
+            `share_important`. The folder's `fit.json` by default.
+        calibration (`Sequence[Mapping[str, float]]`, *optional*): Rows of `threshold`, `recall`, `accepted`; those of
+            the config by default.
+        frontier ([`Frontier`], *optional*): Measured points; the folder's `frontier.json` by default.
+        repo_id (`str`, *optional*): The judge's name on the Hub, for the usage code; the folder's name by default.
+        license (`str`, *optional*, defaults to `"apache-2.0"`): A licence identifier of the Hub.
+
+    Returns:
+        [`ModelCard`], which can be pushed with its `push_to_hub`.
+    """
+    folder = Path(folder)
+    if config is None:
+        config = AutoJudgeConfig.from_pretrained(folder)
+    if metrics is None and (folder / "fit.json").exists():
+        metrics = read_json(folder / "fit.json")
+    if frontier is None and (folder / "frontier.json").exists():
+        from hf_autojudge.evaluation.frontier import Frontier
+
+        frontier = Frontier.from_json(folder / "frontier.json")
+    # a path says nothing to a reader elsewhere, and the Hub refuses it in the front matter
+    named = [name for name in (config.target, config.draft) if name is not None and not _is_path(name)]
+    data = ModelCardData(
+        license=license,
+        library_name="hf_autojudge",
+        pipeline_tag="text-generation",
+        tags=["autojudge", "judge-decoding", "speculative-decoding", "assisted-generation"],
+        base_model=named or None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=TEMPLATE,
+        repo_id=repo_id or folder.resolve().name,
+        target=config.target if config.target in named else "path/to/target",
+        draft=config.draft if config.draft in named else "path/to/draft",
+        facts=_facts(config),
+        fit=_fit(metrics or {}),
+        calibration=_calibration(config.thresholds if calibration is None else calibration),
+        frontier=_frontier(frontier, (folder / PICTURE).exists()),
+    )
+    with replacing(folder / "README.md") as beside:
+        card.save(beside)
+    return card
+
+
+def _is_path(name: str) -> bool:
+    return name.count("/") > 1 or name.startswith((".", "~", "/")) or Path(name).exists()
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown; bars in cells are escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _facts(config: AutoJudgeConfig) -> str:
+    def model(name: str | None, revision: str | None) -> str | None:
+        if name is None:
+            return None
+        return f"`{Path(name).name if _is_path(name) else name}`" + (f" at `{revision}`" if revision else "")
+
+    found = {
+        "Target": model(config.target, config.target_revision),
+        "Draft": model(config.draft, config.draft_revision),
+        "Task of the labels": config.task,
+        "Reads": ", ".join(f"`{f}`" for f in config.features),
+        "Parameters": f"{config.input_size} weights and a bias, on standardised features",
+        "Candidate tokens a round": config.window,
+        "Default threshold": f"{config.threshold:.4g}",
+        "Made with": ", ".join(f"{name} {version}" for name, version in config.versions.items()) or None,
+    }
+    return markdown_table(("", ""), [(name, value) for name, value in found.items() if value is not None])
+
+
+def _fit(metrics: Mapping[str, Any]) -> str:
+    names = {
+        "n_train": ("Mismatches fitted on", "{}"),
+        "n_validation": ("Mismatches validated on (other prompts)", "{}"),
+        "share_important": ("Share that is important", "{:.1%}"),
+        "auc": ("Validation ROC-AUC", "{:.3f}"),
+        "c": ("C (inverse L2 penalty)", "{:.3g}"),
+    }
+    rows = [(name, form.format(metrics[key])) for key, (name, form) in names.items() if metrics.get(key) is not None]
+    return markdown_table(("", ""), rows) if rows else ""
+
+
+def _calibration(rows: Sequence[Mapping[str, float]]) -> str:
+    columns = {"threshold": "threshold", "recall": "important rejected", "accepted": "mismatches accepted"}
+    shown = {key: name for key, name in columns.items() if rows and key in rows[0]}
+    if "threshold" not in shown:
+        return ""
+
+    def cell(key: str, value: float) -> str:
+        return f"{value:.4g}" if key == "threshold" else f"{value:.1%}"
+
+    return markdown_table(list(shown.values()), [[cell(key, row[key]) for key in shown] for row in rows])
+
+
+def _frontier(frontier: Frontier | None, has_picture: bool) -> str:
+    parts = [f"![Accuracy against accepted tokens per target call]({PICTURE})"] if has_picture else []
+    if frontier is not None:
+        s = frontier.settings
+        parts.append(
+            f"{s['task']}, {s['n']} questions, greedy, {s['num_assistant_tokens']} candidate tokens a round, at most "
+            f"{s['max_new_tokens']} new tokens, {s['dtype']} on {s['device_name']}. "
+            "95% bootstrap intervals over questions."
+        )
+        header = ("method", "accuracy (%)", f"difference to {s['reference']}", "accepted per target call", "tokens/s")
+        parts.append(
+            markdown_table(
+                header,
+                [
+                    (
+                        p.name,
+                        _spread(100 * p.accuracy, p.accuracy_interval, 100, ".1f"),
+                        _spread(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
+                        _spread(p.accepted, p.accepted_interval, 1, ".2f"),
+                        _spread(p.tokens_per_second, p.tokens_per_second_interval, 1, ".1f"),
+                    )
+                    for p in frontier.points
+                ],
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _spread(value: float, interval: tuple[float, float], factor: float, form: str) -> str:
+    return f"{value:{form}} ({factor * interval[0]:{form}} to {factor * interval[1]:{form}})"

@@ -1,0 +1,20 @@
+"""A judge's folder, as it goes to the Hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hf_autojudge.files import replacing_files, write_json
+from hf_autojudge.judges import AutoJudgeHead
+
+
+def save_judge(folder: str | os.PathLike, head: AutoJudgeHead, **reports: dict[str, Any]) -> Path:
+    """Write a head and its reports (`fit={...}` becomes `fit.json`) to a folder, each file whole or not at all."""
+    folder = Path(folder)
+    with replacing_files(folder) as beside:
+        head.save_pretrained(beside)
+        for name, report in reports.items():
+            write_json(beside / f"{name}.json", report)
+    return folder

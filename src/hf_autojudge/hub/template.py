@@ -1,0 +1,62 @@
+"""The text of a judge's model card, a Jinja template."""
+
+TEMPLATE = r"""---
+{{ card_data }}
+---
+
+# {{ repo_id.split("/")[-1] }}
+
+A judge for judge decoding: a logistic head on hidden states that the verification pass of assisted generation computes
+anyway. It says which mismatches between draft and target are important and lets the others stay. It works with this
+pair of models only.
+
+{{ facts }}
+
+## Use
+
+```python
+import hf_autojudge
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+target = AutoModelForCausalLM.from_pretrained("{{ target }}")
+draft = AutoModelForCausalLM.from_pretrained("{{ draft }}")
+tokenizer = AutoTokenizer.from_pretrained("{{ target }}")
+judge = hf_autojudge.AutoJudgeHead.from_pretrained("{{ repo_id }}")
+
+inputs = tokenizer("...", return_tensors="pt")
+out = target.generate(**inputs, assistant_model=draft, judge=judge, max_new_tokens=512)
+```
+
+`judge_threshold=` overrides the threshold: 0 accepts no mismatch (lossless), 1 accepts every one.
+
+## Labels
+
+Mined without annotators, as in AutoJudge ([arXiv 2504.20039](https://arxiv.org/abs/2504.20039)): put the draft's token
+in place of the target's at one mismatch, let the target finish the answer, and see whether the outcome (for instance
+the final number) changes. If it does, the mismatch is important.
+{% if fit %}
+## Fit
+
+{{ fit }}
+{% endif %}{% if calibration %}
+## Thresholds
+
+On the validation mismatches:
+
+{{ calibration }}
+{% endif %}{% if frontier %}
+## Measured
+
+{{ frontier }}
+
+Accepted per target call: new tokens divided by target forward passes, prefill's included. tokens/s hold for this
+machine only.
+{% endif %}
+## Limits
+
+- Above threshold 0 the text is not the target's own, and accuracy may fall; the figures hold for the task they were
+  measured on.
+- On other tasks, languages and prompts measure first: what is unimportant for a final number may matter elsewhere, for
+  instance in code or in style.
+- Another target, draft, revision, quantisation or fine-tuning has other hidden states and needs a judge of its own.
+"""

@@ -1,0 +1,51 @@
+"""A toy task and tokenizer for the random pairs of `tests/conftest.py`: no network, no embedded pair."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.conftest import VOCAB
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
+
+from hf_autojudge import AutoJudgeHead
+from hf_autojudge.labeling.tasks.task import Task
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {
+        f"<{i}>\n" if i % 7 == 0 else f"w{i} ": i for i in range(3, VOCAB)
+    }
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    words.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="session")
+def task():
+    """The outcome is the fourth word; the right one is in the row."""
+
+    def outcome(text: str) -> str | None:
+        words = text.split()
+        return words[3] if len(words) > 3 else None
+
+    rows = [{"ids": [1, 3 + i, 20 - i, 5], "right": f"w{i + 3}"} for i in range(6)]
+    return Task(
+        "toy",
+        lambda row, _tokenizer: row["ids"],
+        outcome,
+        lambda row: row["right"],
+        lambda split, limit: rows[:limit],
+        max_new_tokens=16,
+    )
+
+
+@pytest.fixture(scope="session")
+def head():
+    """Random, for states of width 32; about half of its importances lie below 0.5."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, generator=generator) / 8
+    return AutoJudgeHead.from_linear(
+        weight, 0.0, torch.zeros(64), torch.ones(64), draft_hidden_size=32, target_hidden_size=32, window=4
+    )

@@ -1,0 +1,88 @@
+"""The command line: the four verbs and generate, on the embedded pair; errors in one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hf_autojudge import AutoJudgeHead
+from hf_autojudge.labeling import LabelStore
+
+
+def run(*arguments, folder=None):
+    command = [sys.executable, "-m", "hf_autojudge.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    """A judge made by the first two verbs."""
+    folder = tmp_path_factory.mktemp("cli")
+    assert run("label", folder / "labels", "--limit", 3).returncode == 0
+    resumed = run("label", folder / "labels", "--limit", 12)
+    assert resumed.returncode == 0 and "12 prompts" in resumed.stdout
+    assert len(LabelStore(folder / "labels").load()) == 12
+    fitted = run("fit", folder / "labels", folder / "judge", "--validation-share", 0.4, "--window", 8)
+    assert fitted.returncode == 0, fitted.stderr
+    assert "validation AUC" in fitted.stdout
+    return folder / "judge"
+
+
+def test_fit_writes_a_judge(judge):
+    config = AutoJudgeHead.from_pretrained(judge).config
+    assert (config.target, config.draft) == ("hf_autojudge/embedded-target", "hf_autojudge/embedded-draft")
+    assert config.window == 8 and config.task == "word_problems" and config.thresholds
+    assert json.loads((judge / "fit.json").read_text())["auc"] > 0.5
+
+
+def test_calibrate_evaluate_generate(judge, tmp_path):
+    done = run("calibrate", judge, "--limit", 4)
+    assert done.returncode == 0, done.stderr
+    assert "do not support" in done.stdout and "prompts" in done.stdout, "four prompts cannot show a drop below 1 point"
+    assert AutoJudgeHead.from_pretrained(judge).threshold == 0.0
+    done = run("evaluate", judge, "--limit", 3, "--threshold", 0.5, "--rule", "topk:2", "--rule", "kl:0.5", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [point["name"] for point in json.loads((tmp_path / "frontier.json").read_text())["points"]]
+    assert {"plain greedy", "assisted (transformers)", "threshold 0", "topk:2", "kl:0.5"} < set(names)
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000 and (judge / "README.md").exists()
+    done = run("generate", judge, "Question: Ann has 3 apples.", "--threshold", 0.3, "--max-new-tokens", 20)
+    assert done.returncode == 0 and "accepted per target" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "nothing", "out"], "not a label store"),
+        (["evaluate", "nothing"], "nothing"),
+        (["label", "out", "--task", "sums"], "gsm8k or word_problems"),
+        (["label", "out", "--target", "org/only-one"], "both --target and --draft"),
+        (["label", "out", "--limit", "0"], "limit"),
+        (["label", "out", "--limit", "few"], "few"),
+        (["label", "out", "--dtype", "int4"], "int4"),
+        (["fit", "labels", "out", "--validation-share", "2"], "validation-share"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(tmp_path, arguments, message):
+    done = run(*arguments, folder=tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ") and message in last
+
+
+def test_rules_are_parsed():
+    from hf_autojudge import KLRule, TopKRule
+    from hf_autojudge.cli import parse_rule
+
+    assert parse_rule("topk:3") == TopKRule(3) and parse_rule("kl:0.25") == KLRule(0.25)
+    for wrong in ("topk", "topk:x", "kl:-1", "mlp:3"):
+        with pytest.raises(ValueError, match="--rule"):
+            parse_rule(wrong)
+
+
+def test_help_teaches():
+    text = run("--help").stdout
+    for verb in ("label", "fit", "calibrate", "evaluate", "generate", "demo"):
+        assert verb in text
+        assert run(verb, "--help").returncode == 0
