@@ -39,9 +39,13 @@ def test_fit_writes_a_judge(judge):
 def test_calibrate_evaluate_generate(judge, tmp_path):
     done = run("calibrate", judge, "--limit", 4)
     assert done.returncode == 0, done.stderr
-    assert "do not support" in done.stdout and "prompts" in done.stdout, "four prompts cannot show a drop below 1 point"
+    assert "do not support" in done.stdout and "prompts" in done.stdout, (
+        "four prompts cannot show a drop below 1 point"
+    )
     assert AutoJudgeHead.from_pretrained(judge).threshold == 0.0
-    done = run("evaluate", judge, "--limit", 3, "--threshold", 0.5, "--rule", "topk:2", "--rule", "kl:0.5", "--out", tmp_path)
+    done = run(
+        "evaluate", judge, "--limit", 3, "--threshold", 0.5, "--rule", "topk:2", "--rule", "kl:0.5", "--out", tmp_path
+    )
     assert done.returncode == 0, done.stderr
     names = [point["name"] for point in json.loads((tmp_path / "frontier.json").read_text())["points"]]
     assert {"plain greedy", "assisted (transformers)", "threshold 0", "topk:2", "kl:0.5"} < set(names)

@@ -52,7 +52,12 @@ def load_models(target: str, draft: str, device: str, dtype: str) -> tuple[Any, 
 
     from hf_autojudge.demo.embedded import load_pair
 
-    dtypes = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtypes: dict[str, Any] = {
+        "auto": "auto",
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
     if dtype not in dtypes:
         raise ValueError(f"--dtype must be one of {', '.join(dtypes)}; got {dtype!r}.")
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -321,7 +326,9 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
-        usage = getattr(error, "format_message", None)  # typer's usage errors have one; its classes moved between versions
+        usage = getattr(
+            error, "format_message", None
+        )  # typer's usage errors have one; its classes moved between versions
         if usage is None and not isinstance(error, (ValueError, OSError, ImportError)):
             raise
         message = usage() if usage else str(error)

@@ -25,6 +25,6 @@ def load_pair(device: str | torch.device = "cpu", dtype: torch.dtype = torch.flo
     models = []
     for name in ("target", "draft"):
         model = AutoModelForCausalLM.from_pretrained(PAIR / name, dtype=dtype).to(device).eval()
-        model.config.name_or_path = f"hf_autojudge/embedded-{name}"  # what judges and reports call it: no path of one machine
+        model.config.name_or_path = f"hf_autojudge/embedded-{name}"  # for judges and reports: no path of one machine
         models.append(model)
     return models[0], models[1], AutoTokenizer.from_pretrained(PAIR / "target")

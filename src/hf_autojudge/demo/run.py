@@ -12,9 +12,9 @@ from rich.console import Console
 from tqdm import tqdm
 
 from hf_autojudge.demo.embedded import load_pair
-from hf_autojudge.evaluation import frontier, plot_frontier, write_answer_page
+from hf_autojudge.evaluation import answer_page, frontier, plot_frontier, trace_answer
 from hf_autojudge.hub import save_judge, write_card
-from hf_autojudge.judges import TopKRule
+from hf_autojudge.judges import ExactMatchRule, TopKRule
 from hf_autojudge.labeling import label
 from hf_autojudge.labeling.tasks import word_problems
 from hf_autojudge.training import calibrate, fit_store
@@ -30,7 +30,8 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
     """Label, fit, calibrate, evaluate, and show one answer.
 
     Args:
-        out (`Path`): Gets `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and `answer.html`.
+        out (`Path`): Gets `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and
+            `answer.html`.
         seconds (`float`): Time to spend. More time means more problems and narrower intervals.
         window (`int`): Candidate tokens a round.
         console ([`Console`]): Where to print.
@@ -48,8 +49,8 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
     console.rule("2. fit: a linear head on both models' hidden states")
     result = fit_store(*pair, out / "labels", window, validation_share=0.2)
     console.print(
-        f"{result.n_train} mismatches to fit on, {result.n_validation} to validate, {result.share_important:.0%} of them "
-        f"important. Validation AUC {result.auc:.3f} (C = {result.c:.3g})."
+        f"{result.n_train} mismatches to fit on, {result.n_validation} to validate, {result.share_important:.0%} "
+        f"of them important. Validation AUC {result.auc:.3f} (C = {result.c:.3g})."
     )
 
     console.rule("3. calibrate: which threshold keeps the task's accuracy?")
@@ -92,20 +93,22 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
 
     console.rule("5. one answer, side by side")
     row = task.load("test", SHOWN + 1)[SHOWN]
-    shown = write_answer_page(
-        *pair,
-        result.head,
-        tokenizer,
-        task.prompt(row, tokenizer),
-        out / "answer.html",
-        "One answer of the embedded pair",
-        max_new_tokens=task.max_new_tokens,
-        judge_threshold=choice.threshold or thresholds[-1],
-        question=row["question"],
+    prompt = task.prompt(row, tokenizer)
+    shared = {"max_new_tokens": task.max_new_tokens, "num_assistant_tokens": window}
+    exact = trace_answer(*pair, ExactMatchRule(), tokenizer, prompt, **shared)
+    judged = trace_answer(
+        *pair, result.head, tokenizer, prompt, judge_threshold=choice.threshold or thresholds[-1], **shared
     )
-    for piece in shown.tokens:
+    answer_page(row["question"], exact, judged, out / "answer.html")
+    console.print(
+        "plain: both chose it; green: the draft's, kept by the judge; red: the target's correction", style="dim"
+    )
+    for piece in judged.tokens:
         console.print(piece.text, style=STYLES[piece.label], end="", markup=False, highlight=False)
-    console.print("\n(plain: both chose it; green: the draft's, kept by the judge; red: the target's correction)", style="dim")
+    console.print(
+        f"\n{exact.stats.accepted_per_target_call:.2f} tokens per target call without the judge, "
+        f"{judged.stats.accepted_per_target_call:.2f} with it."
+    )
     for path in ("judge/README.md", "judge/frontier.json", "judge/frontier.png", "answer.html"):
         console.print(f"written: {out / path}")
 
@@ -113,7 +116,8 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
 def _until(seconds: float, items: Iterator[Any]) -> Iterator[Any]:
     """Items as they come, with a progress bar in seconds, until the time is over."""
     start = time.monotonic()
-    with tqdm(total=round(seconds), unit="s", desc="Labelling", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
+    form = "{l_bar}{bar}| {n}/{total} s{postfix}"
+    with tqdm(total=round(seconds), desc="Labelling", bar_format=form) as bar:
         for count, item in enumerate(items, start=1):
             yield item
             spent = time.monotonic() - start

@@ -226,7 +226,6 @@ def frontier(
             generation config, then the draft's, then the first judge's window, then 20.
         baselines (`bool`, *optional*, defaults to `True`): Also run plain greedy decoding and transformers' own
             assisted generation. Exact matching in our own loop ("threshold 0") always runs.
-        seconds (`float`, *optional*): Begin no further question after this time; the first is always answered.
         seconds (`float`, *optional*): Start no further question after this time; at least one is answered.
         seed (`int`, *optional*, defaults to `0`): Of the order of methods and of the bootstrap.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar.
@@ -258,15 +257,11 @@ def frontier(
     order = random.Random(seed)
     began = time.monotonic()
     # the first question is answered twice: once untimed, for allocators, compilers and caches to settle
-    begun = time.monotonic()
     bar = tqdm([rows[0], *rows], desc=f"Frontier of {task.name}", unit="question", disable=not progress)
     for index, row in enumerate(bar):
-        if seconds is not None and index > 1 and time.monotonic() - begun > seconds:
-            rows = rows[: index - 1]
-            bar.close()
-            break
         if seconds is not None and index > 1 and time.monotonic() - began > seconds:
             rows = rows[: index - 1]
+            bar.close()
             break
         ids = torch.tensor([task.prompt(row, tokenizer)], device=target.device)
         for method in order.sample(methods, len(methods)):

@@ -78,7 +78,8 @@ def calibrate(
         task ([`Task`]): Makes prompts and checks outcomes.
         rows (sequence of rows): Of the validation split.
         max_accuracy_drop, confidence: See [`choose_threshold`].
-        thresholds (`Sequence[float]`, *optional*): Thresholds to try; those of the head's calibration table by default.
+        thresholds (`Sequence[float]`, *optional*): Thresholds to try; those of the head's calibration table by
+            default.
         frontier_options: Further arguments of [`frontier`](hf_autojudge.evaluation.frontier).
 
     Returns:
@@ -93,7 +94,15 @@ def calibrate(
     if not tried:
         raise ValueError("The head has no calibration table; pass `thresholds`, for instance [0.05, 0.1, 0.2].")
     measured = frontier(
-        target, draft, {"judge": head}, task, tried, tokenizer=tokenizer, rows=rows, baselines=False, **frontier_options
+        target,
+        draft,
+        {"judge": head},
+        task,
+        tried,
+        tokenizer=tokenizer,
+        rows=rows,
+        baselines=False,
+        **frontier_options,
     )
     correct = {
         p.threshold: [bool(c) for c in measured.questions[p.name].correct]
