@@ -99,7 +99,10 @@ def train(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config).train()
+    model = LlamaForCausalLM(config)
+    if args.resume:
+        model = LlamaForCausalLM.from_pretrained(args.out / role, dtype=torch.float32)
+    model.train()
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if all(p is not m for m in matrices)]
     optimizers = [
@@ -127,9 +130,10 @@ def train(
         losses.append(loss.item())
         if step % 100 == 0:
             elapsed = (time.perf_counter() - began) / 60
-            entry = dict(model=role, step=step, loss=round(sum(losses) / len(losses), 4), tokens=tokens)
+            loss_mean = sum(losses) / len(losses)
+            entry = {"model": role, "step": step, "loss": round(loss_mean, 4), "tokens": tokens}
             log.append(entry | {"minutes": round(elapsed, 2)})
-            print(f"{role} step {step}: loss {entry['loss']:.4f}, {tokens / elapsed / 60:,.0f} tokens/s", flush=True)
+            print(f"{role} step {step}: loss {loss_mean:.4f}, {tokens / elapsed / 60:,.0f} tokens/s", flush=True)
             losses = []
     parameters = sum(p.numel() for p in model.parameters())
     minutes = round((time.perf_counter() - began) / 60, 1)
@@ -160,6 +164,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=24, help="problems a step")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--noise", type=float, default=0.06, help="how often the target's wording is left to chance")
+    parser.add_argument("--resume", action="store_true", help="go on from the models in --out (give another seed)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -183,7 +188,8 @@ def main() -> None:
         share = accuracy(stored, tokenizer, unseen)  # of the weights as they are stored, rounded to bfloat16
         log.append({"model": role, "split": "validation", "problems": len(unseen), "accuracy": share})
         print(log[-1])
-    (args.out / "training_log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    with open(args.out / "training_log.jsonl", "a" if args.resume else "w") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in log)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def test_prompt_lookup(llama_pair):
     loose = target.generate(
         prompt, judge=TopKRule(VOCAB), prompt_lookup_num_tokens=3, max_new_tokens=30, return_dict_in_generate=True
     )
-    assert loose.judge_stats.judged > 0 and loose.judge_stats.draft_calls == 0
+    assert loose.judge_stats.accepted_by_judge > 0 and loose.judge_stats.draft_calls == 0
 
 
 def test_a_draft_with_another_tokenizer(llama_pair, tokenizer):

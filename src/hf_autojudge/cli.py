@@ -302,7 +302,8 @@ def generate(
     stats = output.judge_stats
     console.print(
         f"{stats.new_tokens} tokens in {stats.rounds} rounds: {stats.accepted_per_target_call:.2f} accepted per target "
-        f"call, {stats.judged} mismatches kept by the judge, {stats.new_tokens / stats.seconds:.0f} tokens/s.",
+        f"call, {stats.accepted_by_judge} mismatches kept by the judge, {stats.new_tokens / stats.seconds:.0f} "
+        "tokens/s.",
         style="dim",
     )
 

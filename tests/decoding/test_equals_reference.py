@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.conftest import VOCAB
-from tests.reference import Head, judged_greedy, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -12,7 +12,10 @@ from transformers import (
 )
 
 from hf_autojudge import AutoJudgeHead, ExactMatchRule, KLRule, TopKRule
+from tests.conftest import VOCAB
+from tests.reference import Head, judged_greedy, run
 
+ALL_FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previous.target")
 DEFAULT = ("draft_token.draft", "draft_token.target")
 FEATURES = [DEFAULT, ("draft_token.target",), ("previous.target", "draft_token.draft"), ("previous.draft",)]
 
@@ -69,7 +72,7 @@ def test_every_head_threshold_and_window(pair, threshold, k, features):
     ids, stats = decode(target, draft, prompt, judge, k, max_new_tokens=30, judge_threshold=threshold)
     assert ids == expected.ids
     assert (stats.rounds, stats.drafted) == (expected.rounds, expected.drafted)
-    assert (stats.matched, stats.judged) == (expected.matched, expected.judged)
+    assert (stats.matched, stats.accepted_by_judge) == (expected.matched, expected.judged)
     assert stats.target_calls == stats.rounds == sum(stats.histogram.values())
     assert stats.new_tokens == len(ids) - len(prompt)
 
@@ -81,7 +84,7 @@ def test_the_judge_is_used(llama_pair):
     for seed in range(6):
         head, judge = random_head(DEFAULT, seed)
         _, stats = decode(target, draft, prompt_ids(seed), judge, 5, max_new_tokens=30, judge_threshold=0.5)
-        accepted += stats.judged
+        accepted += stats.accepted_by_judge
         rejected += stats.rounds - stats.histogram[5]
     assert accepted > 5 and rejected > 5
 
@@ -112,7 +115,47 @@ def test_rules(pair, rule):
 
     expected = judged_greedy(target, draft, prompt, accepts, 5, 30, {2})
     ids, stats = decode(target, draft, prompt, rule, 5, max_new_tokens=30)
-    assert ids == expected.ids and stats.judged == expected.judged
+    assert ids == expected.ids and stats.accepted_by_judge == expected.judged
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    k=st.integers(1, 12),
+    threshold=st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.3, 0.7)),
+    features=st.lists(st.sampled_from(ALL_FEATURES), min_size=1, max_size=4, unique=True),
+    length=st.integers(1, 20),
+    new=st.integers(1, 24),
+    eos=st.sets(st.integers(0, VOCAB - 1), max_size=6),
+    bonus=st.booleans(),
+)
+def test_any_call(llama_pair, seed, k, threshold, features, length, new, eos, bonus):
+    target, draft = llama_pair
+    head, judge = random_head(tuple(features), seed)
+    prompt = prompt_ids(seed, length)
+    expected = judged_greedy(
+        target,
+        draft,
+        prompt,
+        lambda ids, t: head.accepts(threshold, target, draft, ids, t),
+        k,
+        new,
+        eos,
+        bonus_token=bonus,
+    )
+    ids, stats = decode(
+        target,
+        draft,
+        prompt,
+        judge,
+        k,
+        max_new_tokens=new,
+        judge_threshold=threshold,
+        eos_token_id=sorted(eos) or None,
+        bonus_token=bonus,
+    )
+    assert ids == expected.ids
+    assert (stats.rounds, stats.drafted, stats.matched) == (expected.rounds, expected.drafted, expected.matched)
 
 
 class EndsOnMultiple(StoppingCriteria):

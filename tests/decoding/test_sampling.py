@@ -3,9 +3,9 @@
 import pytest
 import torch
 from scipy.stats import chisquare
-from tests.conftest import make_model
 
 from hf_autojudge import ExactMatchRule, TopKRule
+from tests.conftest import make_model
 
 VOCAB = 8
 NEW = 2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.conftest import VOCAB
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from hf_autojudge import AutoJudgeHead
 from hf_autojudge.labeling.tasks.task import Task
+from tests.conftest import VOCAB
 
 
 @pytest.fixture(scope="session")

@@ -35,9 +35,9 @@ def test_trace_says_what_generate_did(llama_pair, head, tokenizer, ids, which, l
     assert [t.token for t in trace.tokens] == new
     assert "".join(t.text for t in trace.tokens) == tokenizer.decode(new, skip_special_tokens=True)
     labels = [t.label for t in trace.tokens]
-    assert (trace.stats.matched, trace.stats.judged) == (stats.matched, stats.judged)
+    assert (trace.stats.matched, trace.stats.accepted_by_judge) == (stats.matched, stats.accepted_by_judge)
     assert labels.count("match") == stats.matched
-    assert labels.count("kept") == stats.judged
+    assert labels.count("kept") == stats.accepted_by_judge
     # every round ends in the target's token, but a round that the end of the text cuts
     assert stats.rounds - (labels.count("corrected") + labels.count("bonus")) in (0, 1)
     for piece in trace.tokens:

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.conftest import VOCAB, make_model
-from tests.reference import run
 
 from hf_autojudge.labeling import collect_features, find_important_tokens
+from tests.conftest import VOCAB, make_model
+from tests.reference import run
 
 
 def reference_search(target, draft, prompt, same_outcome, max_new_tokens, eos):

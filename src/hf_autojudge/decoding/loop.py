@@ -240,7 +240,7 @@ class JudgedDecoding:
                 stats.new_tokens += m
                 stats.drafted += k
                 stats.matched += matched
-                stats.judged += kept - matched
+                stats.accepted_by_judge += kept - matched
                 stats.histogram[kept] += 1
         if self.streamer is not None:
             self.streamer.end()

@@ -18,12 +18,12 @@ class JudgeStats:
 
     Attributes:
         rounds (`int`): Rounds of draft and verification.
-        target_calls, draft_calls (`int`): Forward passes, prefill's included. Draft calls inside a candidate source of
-            transformers are counted where it runs a separate draft model.
+        target_calls, draft_calls (`int`): Forward passes, prefill's included. What a candidate source of transformers
+            runs inside itself is not counted.
         new_tokens (`int`): Tokens emitted.
         drafted (`int`): Candidate tokens verified.
         matched (`int`): Emitted candidates that the target would have chosen (or that passed the sampling test).
-        judged (`int`): Emitted candidates that are mismatches which the judge accepted.
+        accepted_by_judge (`int`): Emitted candidates that are mismatches which the judge accepted.
         histogram (`Counter[int]`): How many rounds kept n candidates, by n.
         draft_seconds, target_seconds, other_seconds (`float`): Time inside the draft's part, inside the target's
             passes, and elsewhere.
@@ -35,7 +35,7 @@ class JudgeStats:
     new_tokens: int = 0
     drafted: int = 0
     matched: int = 0
-    judged: int = 0
+    accepted_by_judge: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
     draft_seconds: float = 0.0
     target_seconds: float = 0.0

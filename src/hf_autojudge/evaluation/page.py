@@ -89,7 +89,7 @@ def _side(heading: str, trace: AnswerTrace) -> str:
         "accepted per target call": f"{stats.accepted_per_target_call:.2f}",
         "new tokens": str(stats.new_tokens),
         "target calls": str(stats.target_calls),
-        "mismatches kept": str(stats.judged),
+        "mismatches kept": str(stats.accepted_by_judge),
     }
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in figures.items())
     text = "".join(map(_span, trace.tokens))

@@ -81,7 +81,7 @@ class LabelStore:
         """Write the labels of prompt `index`, replacing any that are there."""
         row = Dataset.from_list([{"index": index, **labelled.to_row()}], features=FEATURES)
         with replacing(self._rows / f"{index:08d}.parquet") as beside:
-            row.to_parquet(beside)
+            pq.write_table(row.data.table, beside)
 
     def load(self) -> Dataset:
         """All labels, one row a prompt, in order of index.

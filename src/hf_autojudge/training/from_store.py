@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from typing import Any
 
+import torch
+import transformers
+
+import hf_autojudge
 from hf_autojudge.files import read_json, write_json
 from hf_autojudge.labeling.features import MismatchFeatures, collect_features
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.training.calibrate import calibration_table
 from hf_autojudge.training.fit import FitResult, fit
-
-PACKAGES = ("hf_autojudge", "torch", "transformers", "datasets", "safetensors")
 
 
 def fit_store(
@@ -49,7 +50,7 @@ def fit_store(
         draft_revision=getattr(draft.config, "_commit_hash", None),
         vocab_size=target.config.get_text_config().vocab_size,
         task=store.settings["task"],
-        versions={name: version(name) for name in PACKAGES},
+        versions={m.__name__: m.__version__ for m in (hf_autojudge, transformers, torch)},
         **fit_options,
     )
     result.head.config.thresholds = calibration_table(result.validation_scores, result.validation_important)
