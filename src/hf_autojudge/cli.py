@@ -28,7 +28,7 @@ app = typer.Typer(
     "(choose its threshold) → **evaluate** (accuracy against speed). Without `--target` and `--draft` every verb runs "
     "on the small pair that ships with the package. Start with `hf-autojudge demo`.",
 )
-console = Console()
+console = Console(width=max(112, Console().width))  # the frontier's table needs that much
 
 Target = Annotated[str, typer.Option(help="The target model: Hub repository or folder.")]
 Draft = Annotated[str, typer.Option(help="The draft model: Hub repository or folder.")]
@@ -301,8 +301,8 @@ def generate(
     )
     stats = output.judge_stats
     console.print(
-        f"{stats.new_tokens} tokens in {stats.rounds} rounds: {stats.accepted_per_target_call:.2f} accepted per target "
-        f"call, {stats.accepted_by_judge} mismatches kept by the judge, {stats.new_tokens / stats.seconds:.0f} "
+        f"{stats.new_tokens} tokens in {stats.rounds} rounds: {stats.accepted_per_target_call:.2f} accepted per "
+        f"target call, {stats.accepted_by_judge} mismatches kept by the judge, {stats.new_tokens / stats.seconds:.0f} "
         "tokens/s.",
         style="dim",
     )

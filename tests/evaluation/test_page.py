@@ -69,7 +69,7 @@ def test_page_escapes_and_stands_alone(tmp_path):
         TokenTrace(7, "\n", "corrected", other="a"),
         TokenTrace(8, "end", "bonus"),
     ]
-    trace = AnswerTrace(tokens, JudgeStats(new_tokens=9, target_calls=3, judged=1))
+    trace = AnswerTrace(tokens, JudgeStats(new_tokens=9, target_calls=3, accepted_by_judge=1))
     answer_page(evil, trace, trace, tmp_path / "a.html", title=evil)
     page = (tmp_path / "a.html").read_text()
     assert "<script" not in page and "<b>" not in page and "<i>" not in page

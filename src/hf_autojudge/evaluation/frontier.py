@@ -149,17 +149,17 @@ class Frontier:
         table = Table(
             title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidates a round, "
             f"{s['device_name']}",
-            caption="Below each figure its 95% bootstrap interval over questions. Accepted: tokens per target call; "
-            f"ratio: to threshold 0. Difference and length: to {s['reference']}.",
+            caption="Below each figure its 95% bootstrap interval over questions. @: threshold. Accepted: tokens per "
+            f"target call; ratio: to threshold 0. Difference and length: to {s['reference']}.",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
-        table.add_column("method", overflow="fold")
+        table.add_column("method", no_wrap=True)
         for column in ("accuracy %", "difference", "accepted", "ratio", "tokens/s", "length", "cap hits"):
-            table.add_column(column, justify="right", overflow="fold")
+            table.add_column(column, justify="right", no_wrap=True)
         for p in self.points:
             table.add_row(
-                p.name,
+                p.name if p.threshold is None else f"{p.judge} @ {p.threshold:.2g}",
                 _spread(100 * p.accuracy, p.accuracy_interval, 100),
                 _spread(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
                 _spread(p.accepted, p.accepted_interval, 1, ".2f"),
