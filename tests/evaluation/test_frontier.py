@@ -108,7 +108,7 @@ def test_json_round_trip(found, tmp_path):
 def test_table_and_plot(found, tmp_path):
     console = Console(width=200, record=True, file=open("/dev/null", "w"))
     console.print(found[0].table())
-    assert "head, threshold 0.5" in console.export_text()
+    assert "head @ 0.5" in console.export_text()
     plot_frontier(found[0], tmp_path / "f.png")
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["f.png"]

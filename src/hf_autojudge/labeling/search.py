@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicCache
 
 from hf_autojudge.decoding.passes import CachedModel, unwrap_peft, vocab_size
 
-GUESS = 16  # tokens of an earlier answer verified in one pass
+GUESS = 32  # tokens of an earlier answer verified in one pass
 REALIGN = 3  # tokens that must agree for a text to go on in an earlier one
 
 SameOutcome = Callable[[list[int], list[int]], bool]
@@ -141,13 +141,14 @@ def _search(
     ends: set[int],
     shared_vocabulary: int,
 ) -> LabelledPrompt:
-    writer = _Writer(target, len(prompt), max_new_tokens, ends)
-    reader = _Reader(draft, shared_vocabulary)
-    text = writer.finish(prompt, hint=[])
+    limits = (len(prompt), max_new_tokens, ends)
+    writer, reader = _Writer(_CachedText(target), *limits), _CachedText(draft, shared_vocabulary)
+    sketch = _Writer(reader, *limits).finish(prompt, hint=[])  # cheap, and often much like the target's answer
+    text = writer.finish(prompt, hint=sketch)
     reference = text[len(prompt) :]
     mismatches = []
     border = len(prompt)
-    while (found := reader.first_mismatch(text, border)) is not None:
+    while (found := _first_mismatch(reader, text, border)) is not None:
         position, token = found
         alternative = writer.finish([*text[:position], token], hint=text)
         important = not same_outcome(reference, alternative[len(prompt) :])
@@ -159,31 +160,46 @@ def _search(
 
 
 class _CachedText:
-    """A model whose cache follows one text: what a new text shares with the last one is not computed again."""
+    """A model whose cache follows one text: what a new text shares with the last one is not computed again.
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    `vocabulary` cuts off logits of tokens that the other model lacks.
+    """
+
+    def __init__(self, model: PreTrainedModel, vocabulary: int | None = None) -> None:
         self.passes = CachedModel(model, DynamicCache())  # without a config: rolls back any number of tokens
+        self.vocabulary = vocabulary
         self.text: list[int] = []  # what the cache holds
 
-    def logits(self, text: list[int], rows: int) -> torch.Tensor:
-        """Logits after each of the last `rows` tokens of `text`: float32, shape `(rows, V)`."""
+    def choices(self, text: list[int], rows: int) -> list[int]:
+        """The model's argmax after each of the last `rows` tokens of `text`."""
         shared = 0
         for ours, theirs in zip(self.text, text[: len(text) - rows], strict=False):
             if ours != theirs:
                 break
             shared += 1
         self.passes.rollback(self.passes.length - shared)
-        new = torch.tensor([text[shared:]], device=self.passes.model.device)
+        model = self.passes.model
+        new = torch.tensor([text[shared:]], device=model.device).clamp(max=vocab_size(model) - 1)
         logits, _ = self.passes.forward(new, rows)
         self.text = list(text)
-        return logits[0]
+        return logits[0, :, : self.vocabulary].argmax(-1).tolist()
 
 
-class _Writer(_CachedText):
-    """The target: finishes texts greedily."""
+def _first_mismatch(reader: _CachedText, text: list[int], border: int) -> tuple[int, int] | None:
+    """First position at or after `border` where the reader would have written another token, and that token."""
+    if border >= len(text):
+        return None
+    for position, choice in enumerate(reader.choices(text[:-1], len(text) - border), start=border):
+        if choice != text[position]:
+            return position, choice
+    return None
 
-    def __init__(self, model: PreTrainedModel, prompt_length: int, max_new_tokens: int, ends: set[int]) -> None:
-        super().__init__(model)
+
+class _Writer:
+    """A model that finishes answers greedily."""
+
+    def __init__(self, model: _CachedText, prompt_length: int, max_new_tokens: int, ends: set[int]) -> None:
+        self.model = model
         self.prompt_length = prompt_length
         self.max_length = prompt_length + max_new_tokens
         self.ends = ends
@@ -198,7 +214,7 @@ class _Writer(_CachedText):
         at = len(text)  # where the hint goes on
         while not self._finished(text):
             guess = hint[at : at + min(GUESS, self.max_length - len(text) - 1)]
-            choices = self.logits(text + guess, len(guess) + 1).argmax(-1).tolist()
+            choices = self.model.choices(text + guess, len(guess) + 1)
             n = next(
                 (i for i, (token, choice) in enumerate(zip(guess, choices, strict=False)) if token != choice),
                 len(guess),
@@ -219,22 +235,3 @@ def _realigned(text: list[int], hint: list[int], otherwise: int) -> int:
     tail = text[-REALIGN:]
     ends = (i + REALIGN for i in range(len(hint) - REALIGN) if hint[i : i + REALIGN] == tail)
     return min(ends, key=lambda end: abs(end - len(text)), default=otherwise)
-
-
-class _Reader(_CachedText):
-    """The draft: says where it would have written another token."""
-
-    def __init__(self, model: PreTrainedModel, shared_vocabulary: int) -> None:
-        super().__init__(model)
-        self.shared_vocabulary = shared_vocabulary
-
-    def first_mismatch(self, text: list[int], border: int) -> tuple[int, int] | None:
-        """First position at or after `border` where the draft's argmax is not the text's token, and that argmax."""
-        if border >= len(text):
-            return None
-        rows = len(text) - border
-        choices = self.logits(text[:-1], rows)[:, : self.shared_vocabulary].argmax(-1).tolist()
-        for position, choice in enumerate(choices, start=border):
-            if choice != text[position]:
-                return position, choice
-        return None
