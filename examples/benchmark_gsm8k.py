@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3, 0.5])
     parser.add_argument("--data", default="openai/gsm8k", help="Hub name or a file of test questions")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--no-baselines", action="store_true", help="skip plain greedy and transformers' assisted")
     parser.add_argument("--num-assistant-tokens", type=int)
     parser.add_argument("--max-new-tokens", type=int, default=400)
     parser.add_argument("--dtype", default="bfloat16")
@@ -46,12 +47,13 @@ def main() -> None:
     judges: dict[str, Judge] = {repr(r): r for r in args.rule}
     if args.judge:
         judges["AutoJudge"] = AutoJudgeHead.from_pretrained(args.judge)
-    sizes = {"num_assistant_tokens": args.num_assistant_tokens, "max_new_tokens": args.max_new_tokens}
+    settings = {"num_assistant_tokens": args.num_assistant_tokens, "max_new_tokens": args.max_new_tokens}
+    settings |= {"limit": args.limit, "baselines": not args.no_baselines}
     tokenizer, task = AutoTokenizer.from_pretrained(args.target), gsm8k(args.data)
-    found = frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, limit=args.limit, **sizes)
+    found = frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
     found.to_json(f"{args.out}.json")
     plot_frontier(found, f"{args.out}.png")
-    Console().print(found.table())
+    Console(width=112).print(found.table())
 
 
 if __name__ == "__main__":
