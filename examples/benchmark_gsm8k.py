@@ -11,16 +11,10 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_autojudge import AutoJudgeHead, Judge, KLRule, TopKRule
+from hf_autojudge import AutoJudgeHead, Judge
+from hf_autojudge.cli import parse_rule
 from hf_autojudge.evaluation import frontier, plot_frontier
 from hf_autojudge.labeling.tasks import gsm8k
-
-
-def rule(text: str) -> Judge:
-    name, _, value = text.partition(":")
-    if name not in ("topk", "kl"):
-        raise argparse.ArgumentTypeError(f"a rule is topk:<k> or kl:<tau>; got {text!r}")
-    return TopKRule(int(value)) if name == "topk" else KLRule(float(value))
 
 
 def main() -> None:
@@ -28,11 +22,13 @@ def main() -> None:
     parser.add_argument("--target", required=True)
     parser.add_argument("--draft", required=True)
     parser.add_argument("--judge", help="Hub name or folder")
-    parser.add_argument("--rule", type=rule, action="append", default=[], help="topk:<k> or kl:<tau>; repeatable")
+    parser.add_argument(
+        "--rule", type=parse_rule, action="append", default=[], help="topk:<k> or kl:<tau>; repeatable"
+    )
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3, 0.5])
     parser.add_argument("--data", default="openai/gsm8k", help="Hub name or a file of test questions")
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--no-baselines", action="store_true", help="skip plain greedy and transformers' assisted")
+    parser.add_argument("--no-baselines", action="store_true", help="no plain greedy, no transformers' assisted")
     parser.add_argument("--num-assistant-tokens", type=int)
     parser.add_argument("--max-new-tokens", type=int, default=400)
     parser.add_argument("--dtype", default="bfloat16")

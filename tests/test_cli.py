@@ -7,7 +7,10 @@ import sys
 import pytest
 
 from hf_autojudge import AutoJudgeHead
+from hf_autojudge.cli import main, parse_rule
 from hf_autojudge.labeling import LabelStore
+
+VERBS = ("label", "fit", "calibrate", "evaluate", "generate", "demo")
 
 
 def run(*arguments, folder=None):
@@ -62,22 +65,24 @@ def test_calibrate_evaluate_generate(judge, tmp_path):
         (["label", "out", "--task", "sums"], "gsm8k or word_problems"),
         (["label", "out", "--target", "org/only-one"], "both --target and --draft"),
         (["label", "out", "--limit", "0"], "limit"),
-        (["label", "out", "--limit", "few"], "few"),
+        (["label", "out", "--limit", "few"], "--limit"),
         (["label", "out", "--dtype", "int4"], "int4"),
         (["fit", "labels", "out", "--validation-share", "2"], "validation-share"),
         (["frobnicate"], "frobnicate"),
     ],
 )
-def test_errors_are_one_line_and_exit_code_2(tmp_path, arguments, message):
-    done = run(*arguments, folder=tmp_path)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
+def test_errors_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hf-autojudge", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("Error: ") and message in last
 
 
 def test_rules_are_parsed():
     from hf_autojudge import KLRule, TopKRule
-    from hf_autojudge.cli import parse_rule
 
     assert parse_rule("topk:3") == TopKRule(3) and parse_rule("kl:0.25") == KLRule(0.25)
     for wrong in ("topk", "topk:x", "kl:-1", "mlp:3"):
@@ -85,8 +90,11 @@ def test_rules_are_parsed():
             parse_rule(wrong)
 
 
-def test_help_teaches():
-    text = run("--help").stdout
-    for verb in ("label", "fit", "calibrate", "evaluate", "generate", "demo"):
-        assert verb in text
-        assert run(verb, "--help").returncode == 0
+def test_help_teaches(monkeypatch, capsys):
+    for arguments in ([], *([verb] for verb in VERBS)):
+        monkeypatch.setattr(sys, "argv", ["hf-autojudge", *arguments, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        text = capsys.readouterr().out
+        assert all(verb in text for verb in (VERBS if not arguments else arguments))

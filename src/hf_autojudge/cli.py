@@ -104,6 +104,20 @@ def parse_rule(text: str) -> Any:
     raise ValueError(f"--rule must look like topk:4 or kl:0.5; got {text!r}.")
 
 
+def load_judge(judge: str | Path) -> Any:
+    """The head in a folder or of the Hub.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    from hf_autojudge import AutoJudgeHead
+
+    try:
+        return AutoJudgeHead.from_pretrained(judge)
+    except OSError as error:
+        raise ValueError(f"{judge} is neither a judge's folder nor a repository that can be read: {error}") from error
+
+
 @app.command()
 def label(
     out: Annotated[Path, typer.Argument(help="Folder of the labels; an interrupted run goes on where it stopped.")],
@@ -197,11 +211,10 @@ def calibrate(
     """Choose the judge's threshold by task accuracy on validation prompts, and write it into the judge."""
     from dataclasses import asdict
 
-    from hf_autojudge import AutoJudgeHead
     from hf_autojudge.hub import save_judge
     from hf_autojudge.training import calibrate as run
 
-    head = AutoJudgeHead.from_pretrained(judge)
+    head = load_judge(judge)
     chosen = load_task(task or head.config.task, data, target)
     choice, measured = run(
         head,
@@ -239,11 +252,10 @@ def evaluate(
     dtype: Dtype = "auto",
 ) -> None:
     """Measure accuracy against speed on the test prompts: plain greedy, assisted generation, the judge, rules."""
-    from hf_autojudge import AutoJudgeHead
     from hf_autojudge.evaluation import frontier, plot_frontier
     from hf_autojudge.hub import write_card
 
-    head = AutoJudgeHead.from_pretrained(judge)
+    head = load_judge(judge)
     chosen = load_task(task or head.config.task, data, target)
     thresholds = threshold or sorted({head.threshold, *(row["threshold"] for row in head.config.thresholds)})
     rules = {text: parse_rule(text) for text in rule or []}
@@ -282,9 +294,7 @@ def generate(
     """Generate with a judge, and print what it did."""
     from transformers import TextStreamer
 
-    from hf_autojudge import AutoJudgeHead
-
-    head = AutoJudgeHead.from_pretrained(judge)
+    head = load_judge(judge)
     models = load_models(target, draft, device, dtype)
     text = sys.stdin.read() if prompt == "-" else prompt
     inputs = models[2](text, return_tensors="pt").to(models[0].device)
