@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hf_autojudge.evaluation.frontier import Frontier
 
-RECALLS = (1.0, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
+RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
 
 
 def calibration_table(

@@ -1,0 +1,83 @@
+"""The four verbs in Python, at length: how the published judge of the embedded pair was made and measured.
+
+python examples/train_embedded_judge.py --out hub_cards/embedded-pair --labels /tmp/labels
+
+Labels are mined on training problems, the threshold is chosen on validation problems, and the test problems are used
+once, by the report. Takes about three quarters of an hour on one CPU core; an interrupted labelling goes on where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+import torch
+from rich.console import Console
+from tqdm import tqdm
+
+from hf_autojudge import KLRule, TopKRule
+from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.evaluation import frontier, plot_frontier
+from hf_autojudge.hub import save_judge, write_card
+from hf_autojudge.labeling import label
+from hf_autojudge.labeling.tasks import word_problems
+from hf_autojudge.training import calibrate, fit_store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, help="folder of the judge and its reports")
+    parser.add_argument("--labels", required=True, help="folder of the labels")
+    parser.add_argument("--train", type=int, default=2000, help="problems to mine")
+    parser.add_argument("--validation", type=int, default=500, help="problems to choose the threshold on")
+    parser.add_argument("--test", type=int, default=500, help="problems to report on")
+    parser.add_argument("--window", type=int, default=32, help="candidate tokens a round")
+    parser.add_argument("--recalls", type=float, nargs="+", default=[1.0, 0.995, 0.99, 0.98, 0.95])
+    parser.add_argument("--max-accuracy-drop", type=float, default=0.01)
+    parser.add_argument("--confidence", type=float, default=0.8)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    console, task = Console(width=112), word_problems()
+    target, draft, tokenizer = load_pair()
+    pair = (target, draft, tokenizer, task)
+
+    for _ in tqdm(label(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"):
+        pass
+    result = fit_store(target, draft, args.labels, args.window, validation_share=0.25)
+    head = result.head
+    console.print(f"AUC {result.auc:.4f} at C = {result.c:.3g}, {result.share_important:.1%} important")
+
+    rows = head.config.thresholds
+    thresholds = sorted({max(r["threshold"] for r in rows if r["recall"] >= recall) for recall in args.recalls})
+    choice, measured = calibrate(
+        head,
+        *pair,
+        task.load("validation", args.validation),
+        args.max_accuracy_drop,
+        args.confidence,
+        thresholds=thresholds,
+    )
+    console.print(measured.table(), choice.reason)
+    head.config.threshold = choice.threshold
+    save_judge(args.out, head, fit=result.metrics(), calibration=asdict(choice) | {"settings": measured.settings})
+
+    rules = {"top-2": TopKRule(2), "top-3": TopKRule(3), "KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
+    found = frontier(
+        target,
+        draft,
+        {"AutoJudge": head, **rules},
+        task,
+        thresholds,
+        tokenizer=tokenizer,
+        rows=task.load("test", args.test),
+    )
+    found.to_json(f"{args.out}/frontier.json")
+    plot_frontier(found, f"{args.out}/frontier.png")
+    write_card(args.out)
+    console.print(found.table())
+
+
+if __name__ == "__main__":
+    main()
