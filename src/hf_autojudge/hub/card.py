@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PICTURE = "frontier.png"
 
 
+EMBEDDED = "hf_autojudge/embedded-"  # the pair that ships with the package: no repositories of the Hub
+
+
 def write_card(
     folder: str | os.PathLike,
     config: AutoJudgeConfig | None = None,
@@ -55,7 +58,8 @@ def write_card(
 
         frontier = Frontier.from_json(folder / "frontier.json")
     # a path says nothing to a reader elsewhere, and the Hub refuses it in the front matter
-    named = [name for name in (config.target, config.draft) if name is not None and not _is_path(name)]
+    embedded = (config.target or "").startswith(EMBEDDED)
+    named = [n for n in (config.target, config.draft) if n is not None and not _is_path(n) and not embedded]
     data = ModelCardData(
         license=license,
         library_name="hf_autojudge",
@@ -69,6 +73,7 @@ def write_card(
         repo_id=repo_id or folder.resolve().name,
         target=config.target if config.target in named else "path/to/target",
         draft=config.draft if config.draft in named else "path/to/draft",
+        embedded=embedded,
         facts=_facts(config),
         fit=_fit(metrics or {}),
         calibration=_calibration(config.thresholds if calibration is None else calibration),

@@ -16,12 +16,15 @@ pair of models only.
 
 ```python
 import hf_autojudge
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{% if embedded %}from hf_autojudge.demo.embedded import load_pair
+
+target, draft, tokenizer = load_pair()
+{% else %}from transformers import AutoModelForCausalLM, AutoTokenizer
 
 target = AutoModelForCausalLM.from_pretrained("{{ target }}")
 draft = AutoModelForCausalLM.from_pretrained("{{ draft }}")
 tokenizer = AutoTokenizer.from_pretrained("{{ target }}")
-judge = hf_autojudge.AutoJudgeHead.from_pretrained("{{ repo_id }}")
+{% endif %}judge = hf_autojudge.AutoJudgeHead.from_pretrained("{{ repo_id }}")
 
 inputs = tokenizer("...", return_tensors="pt")
 out = target.generate(**inputs, assistant_model=draft, judge=judge, max_new_tokens=512)
