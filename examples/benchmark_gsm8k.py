@@ -49,7 +49,7 @@ def main() -> None:
     found = frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
     found.to_json(f"{args.out}.json")
     plot_frontier(found, f"{args.out}.png")
-    Console(width=112).print(found.table())
+    Console(width=140).print(found.table())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.console import Console
 from hf_autojudge import ExactMatchRule, TopKRule
 from hf_autojudge.evaluation import Frontier, frontier, load_metric, plot_frontier
 from hf_autojudge.evaluation.bootstrap import Bootstrap
-from hf_autojudge.evaluation.frontier import ASSISTED, EXACT, PLAIN, counted_calls, generation_settings
+from hf_autojudge.evaluation.methods import ASSISTED, EXACT, PLAIN, counted_calls, generation_settings
 
 
 @pytest.fixture(scope="module")

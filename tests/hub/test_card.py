@@ -2,7 +2,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_autojudge import AutoJudgeConfig
-from hf_autojudge.evaluation.frontier import Frontier, Point
+from hf_autojudge.evaluation.results import Frontier, Point
 from hf_autojudge.files import write_json
 from hf_autojudge.hub import write_card
 

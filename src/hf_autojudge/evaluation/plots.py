@@ -6,7 +6,8 @@ import os
 from itertools import cycle
 from typing import Any
 
-from hf_autojudge.evaluation.frontier import ASSISTED, EXACT, PLAIN, Frontier, Point
+from hf_autojudge.evaluation.methods import ASSISTED, EXACT, PLAIN
+from hf_autojudge.evaluation.results import Frontier, Point
 from hf_autojudge.files import replacing
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by everyone

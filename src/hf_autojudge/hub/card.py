@@ -14,7 +14,7 @@ from hf_autojudge.hub.template import TEMPLATE
 from hf_autojudge.judges import AutoJudgeConfig
 
 if TYPE_CHECKING:
-    from hf_autojudge.evaluation.frontier import Frontier
+    from hf_autojudge.evaluation.results import Frontier
 
 PICTURE = "frontier.png"
 
@@ -54,7 +54,7 @@ def write_card(
     if metrics is None and (folder / "fit.json").exists():
         metrics = read_json(folder / "fit.json")
     if frontier is None and (folder / "frontier.json").exists():
-        from hf_autojudge.evaluation.frontier import Frontier
+        from hf_autojudge.evaluation.results import Frontier
 
         frontier = Frontier.from_json(folder / "frontier.json")
     # a path says nothing to a reader elsewhere, and the Hub refuses it in the front matter

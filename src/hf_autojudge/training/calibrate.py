@@ -17,7 +17,7 @@ from hf_autojudge.labeling.tasks.task import Row, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from hf_autojudge.evaluation.frontier import Frontier
+    from hf_autojudge.evaluation.results import Frontier
 
 RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
 
