@@ -20,6 +20,7 @@ from hf_autojudge import KLRule, TopKRule
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.evaluation import frontier, plot_frontier
 from hf_autojudge.hub import save_judge, write_card
+from hf_autojudge.judges.configuration_autojudge import FEATURES
 from hf_autojudge.labeling import label
 from hf_autojudge.labeling.tasks import word_problems
 from hf_autojudge.training import calibrate, fit_store
@@ -45,7 +46,7 @@ def main() -> None:
 
     for _ in tqdm(label(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"):
         pass
-    result = fit_store(target, draft, args.labels, args.window, validation_share=0.25)
+    result = fit_store(target, draft, args.labels, args.window, features=FEATURES, validation_share=0.25)
     head = result.head
     console.print(f"AUC {result.auc:.4f} at C = {result.c:.3g}, {result.share_important:.1%} important")
 
