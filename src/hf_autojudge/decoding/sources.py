@@ -91,7 +91,7 @@ def make_source(
         rolled
             back, or the judge was made for other models.
     """
-    other_source = _other_source(generation_config)
+    other_source = _other_source(generation_config, draft)
     if draft is None and other_source is None:
         raise ValueError(
             "judge= needs somebody to propose tokens: pass `assistant_model=` (a draft model), or another source "
@@ -115,8 +115,10 @@ def make_source(
     )
 
 
-def _other_source(config: GenerationConfig) -> str | None:
+def _other_source(config: GenerationConfig, draft: PreTrainedModel | None) -> str | None:
     """Which source other than a plain draft model the call names, if any."""
+    if type(draft).__name__.startswith(("Gemma4Assistant", "Gemma4UnifiedAssistant")):
+        return type(draft).__name__  # drafts from the target's cache, as transformers' factory knows by the same names
     for name in ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "speculation_type"):
         if getattr(config, name, None):
             return name
