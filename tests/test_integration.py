@@ -10,7 +10,9 @@ from transformers import (
     GenerationMixin,
     MambaConfig,
     MambaForCausalLM,
+    MaxLengthCriteria,
     PreTrainedTokenizerFast,
+    StoppingCriteria,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -96,6 +98,28 @@ def test_output_class_and_scores(llama_pair):
     assert row["accepted_per_target_call"] == stats.new_tokens / stats.target_calls
     assert stats.draft_seconds > 0 and stats.target_seconds > 0 and stats.other_seconds > 0
     assert (stats + stats).drafted == 2 * stats.drafted
+
+
+def test_criteria_see_scores_and_lengths_as_in_generate(llama_pair):
+    target, draft = llama_pair
+    seen = {"plain": [], "judged": []}
+
+    class Looks(StoppingCriteria):
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, input_ids, scores, **kwargs):
+            seen[self.name].append((input_ids.shape[1], len(scores), int(scores[-1].argmax())))
+            return torch.full((1,), len(scores) == 13)
+
+    settings = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 20, "eos_token_id": None}
+    plain = target.generate(PROMPT, stopping_criteria=[Looks("plain")], **settings)
+    settings |= {"assistant_model": draft, "judge": ExactMatchRule(), "num_assistant_tokens": 5}
+    judged = target.generate(PROMPT, stopping_criteria=[Looks("judged")], **settings)
+    assert torch.equal(plain.sequences, judged.sequences) and judged.sequences.shape[1] == PROMPT.shape[1] + 13
+    assert seen["judged"] == seen["plain"] and len(judged.scores) == 13
+    short = target.generate(PROMPT, stopping_criteria=[MaxLengthCriteria(max_length=11)], **settings)
+    assert short.sequences.shape[1] == 11
 
 
 class Recorder(BaseStreamer):

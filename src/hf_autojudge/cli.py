@@ -322,7 +322,7 @@ def generate(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of everything the demo writes.")] = Path("autojudge-demo"),
     minutes: Annotated[float, typer.Option(min=0.2, help="Time to spend; more time, more problems.")] = 4.5,
-    window: Annotated[int, typer.Option(min=1, help="Candidate tokens a round.")] = 16,
+    window: Annotated[int, typer.Option(min=1, help="Candidate tokens a round.")] = 32,
 ) -> None:
     """The whole main job on the embedded pair: label → fit → calibrate → evaluate → one answer side by side."""
     from hf_autojudge.demo.run import run_demo

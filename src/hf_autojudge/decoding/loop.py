@@ -130,7 +130,7 @@ class JudgedDecoding:
             num_assistant_tokens_schedule,
             assistant_confidence_threshold,
         )
-        criteria = _Stopping(stopping_criteria)
+        criteria = _Stopping(stopping_criteria, int(generation_config.max_length))
         source = make_source(
             model,
             self.draft,
@@ -179,14 +179,14 @@ class JudgedDecoding:
         keeps_logits = config.return_dict_in_generate and config.output_logits
         all_scores: list[torch.Tensor] = []
         all_logits: list[torch.Tensor] = []
-        max_length = int(config.max_length)
+        prompt_length = input_ids.shape[1]
         done = False
         with watch.part("all"):
             while not done:
                 # 1. Draft; every round adds at least one token of the target's
                 known = input_ids.shape[1]
                 with watch.part("draft"):
-                    found = source.propose(input_ids, max_length - known - 1)
+                    found = source.propose(input_ids, criteria.max_length - known - 1)
                 k = found.tokens.shape[1]
                 ids = torch.cat([input_ids, found.tokens], dim=-1)
 
@@ -220,10 +220,11 @@ class JudgedDecoding:
                 # 4. Emit, up to the first token that ends the text
                 new = torch.cat([found.tokens[:, :n_host], following], dim=-1)[:, : len(emitted)]
                 grown = torch.cat([input_ids, new], dim=-1)
-                m, done = criteria.first_stop(grown, known, emitted, max_length)
-                input_ids = grown[:, : known + m]
                 if keeps_scores:
-                    all_scores += scores[:, :m].unbind(1)
+                    all_scores += scores[:, : len(emitted)].unbind(1)
+                m, done = criteria.first_stop(grown, emitted, all_scores if keeps_scores else None)
+                input_ids = grown[:, : known + m]
+                del all_scores[input_ids.shape[1] - prompt_length :]
                 if keeps_logits:
                     all_logits += logits[:, :m].unbind(1)
                 if self.streamer is not None:
@@ -265,18 +266,24 @@ class _Stopping:
     """Where the text ends, to the token. End tokens and the length are looked up on the host, where the tokens already
     are; other criteria see every prefix, as in plain `generate`."""
 
-    def __init__(self, criteria: StoppingCriteriaList) -> None:
+    def __init__(self, criteria: StoppingCriteriaList, max_length: int) -> None:
         eos = [c.eos_token_id for c in criteria if isinstance(c, EosTokenCriteria)]
         self.eos_token_ids = frozenset(token for ids in eos for token in ids.flatten().tolist())
+        # a length criterion of the caller's replaces the one that `generate` makes
+        self.max_length = min((c.max_length for c in criteria if type(c) is MaxLengthCriteria), default=max_length)
         self.others = StoppingCriteriaList(c for c in criteria if type(c) not in (EosTokenCriteria, MaxLengthCriteria))
 
-    def first_stop(self, ids: torch.Tensor, known: int, emitted: list[int], max_length: int) -> tuple[int, bool]:
-        """How many of the emitted tokens stand (`ids` ends in them), and whether the text then ends."""
+    def first_stop(self, ids: torch.Tensor, emitted: list[int], scores: list[torch.Tensor] | None) -> tuple[int, bool]:
+        """How many of the emitted tokens stand, and whether the text then ends. `ids` and `scores` end in theirs."""
         for i, token in enumerate(emitted, start=1):
-            if token in self.eos_token_ids or known + i >= max_length:
+            later = len(emitted) - i
+            length = ids.shape[1] - later
+            if token in self.eos_token_ids or length >= self.max_length:
                 return i, True
-            if self.others and bool(self.others(ids[:, : known + i], None).all()):
-                return i, True
+            if self.others:
+                seen = None if scores is None else tuple(scores[: len(scores) - later])
+                if bool(self.others(ids[:, :length], seen).all()):
+                    return i, True
         return len(emitted), False
 
 

@@ -15,6 +15,7 @@ from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.evaluation import answer_page, frontier, plot_frontier, trace_answer
 from hf_autojudge.hub import save_judge, write_card
 from hf_autojudge.judges import ExactMatchRule, TopKRule
+from hf_autojudge.judges.configuration_autojudge import FEATURES
 from hf_autojudge.labeling import label
 from hf_autojudge.labeling.tasks import word_problems
 from hf_autojudge.training import calibrate, fit_store
@@ -47,7 +48,7 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
         pass
 
     console.rule("2. fit: a linear head on both models' hidden states")
-    result = fit_store(*pair, out / "labels", window, validation_share=0.2)
+    result = fit_store(*pair, out / "labels", window, features=FEATURES, validation_share=0.2)
     console.print(
         f"{result.n_train} mismatches to fit on, {result.n_validation} to validate, {result.share_important:.0%} "
         f"of them important. Validation AUC {result.auc:.3f} (C = {result.c:.3g})."
