@@ -23,7 +23,7 @@ from hf_autojudge.training import calibrate, fit_store
 LABEL_SHARE, CALIBRATE_SHARE, EVALUATE_SHARE = 0.3, 0.25, 0.38  # of the time; fitting and loading take the rest
 MAX_PROMPTS = 5000
 SHOWN = 7  # which test problem is shown
-STYLES = {"match": "", "bonus": "", "kept": "green", "corrected": "red"}
+STYLES = {"match": "", "bonus": "", "kept": "yellow", "corrected": "blue"}
 MAX_ACCURACY_DROP, CONFIDENCE = 0.05, 0.8  # what a few dozen prompts can support
 
 
@@ -102,7 +102,7 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
     )
     answer_page(row["question"], exact, judged, out / "answer.html")
     console.print(
-        "plain: both chose it; green: the draft's, kept by the judge; red: the target's correction", style="dim"
+        "plain: both chose it; yellow: the draft's, kept by the judge; blue: the target's correction", style="dim"
     )
     for piece in judged.tokens:
         console.print(piece.text, style=STYLES[piece.label], end="", markup=False, highlight=False)
