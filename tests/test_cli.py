@@ -67,12 +67,17 @@ def test_calibrate_evaluate_generate(judge, tmp_path):
         (["label", "out", "--limit", "0"], "limit"),
         (["label", "out", "--limit", "few"], "--limit"),
         (["label", "out", "--dtype", "int4"], "int4"),
+        (["label", "out", "--device", "cudaa"], "cudaa"),
+        (["label", "out", "--task", "gsm8k", "--data", "broken.jsonl"], "broken.jsonl"),
+        (["label", "out", "--task", "gsm8k", "--data", "columns.jsonl"], "lacks ['question']"),
         (["fit", "labels", "out", "--validation-share", "2"], "validation-share"),
         (["frobnicate"], "frobnicate"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.jsonl").write_text('{"question": ')
+    (tmp_path / "columns.jsonl").write_text('{"text": "x", "answer": "1"}')
     monkeypatch.setattr(sys, "argv", ["hf-autojudge", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()

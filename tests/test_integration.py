@@ -8,9 +8,13 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import (
     GenerationConfig,
     GenerationMixin,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MaxLengthCriteria,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedTokenizerFast,
     StoppingCriteria,
     T5Config,
@@ -21,7 +25,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import hf_autojudge
 from hf_autojudge import AutoJudgeHead, ExactMatchRule, JudgedDecoding, KLRule, TopKRule
-from tests.conftest import VOCAB, make_model
+from tests.conftest import VOCAB, make_model, make_pair
 
 PROMPT = torch.tensor([[1, 5, 9, 13, 7, 5, 9]])
 
@@ -279,6 +283,10 @@ def test_peft_models(llama_pair):
         ({"judge_threshold": -0.1}, "-0.1"),
         ({"use_cache": False}, "use_cache"),
         ({"num_assistant_tokens": 0}, "at least 1; got 0"),
+        ({"num_assistant_tokens": 2.5}, "whole number.*2.5"),
+        ({"num_assistant_tokens": "3"}, "whole number.*'3'"),
+        ({"guidance_scale": 1.5}, "guidance_scale"),
+        ({"judge": KLRule(1.0), "prompt_lookup_num_tokens": 3}, "draft_logits"),
         ({"assistant_confidence_threshold": 2.0}, "2.0"),
         ({"num_assistant_tokens_schedule": "weekly"}, "weekly"),
         ({"inputs": torch.zeros(1, 0, dtype=torch.long)}, "empty"),
@@ -314,12 +322,56 @@ def test_sources_without_draft_states(llama_pair):
         target.generate(PROMPT, judge=KLRule(1.0), prompt_lookup_num_tokens=3)
 
 
+def test_the_last_token_of_a_sampled_text_is_sampled(llama_pair):
+    """Early exit proposes nothing where only one token is left; that one comes from the target's distribution."""
+    target, _ = llama_pair
+    settings = {"do_sample": True, "temperature": 5.0, "top_k": 0, "max_new_tokens": 1, "assistant_early_exit": 1}
+    torch.manual_seed(0)
+    last = {int(target.generate(PROMPT, judge=ExactMatchRule(), **settings)[0, -1]) for _ in range(20)}
+    assert len(last) > 5
+
+
+def test_token_type_ids():
+    target, draft = make_pair("gpt2")
+    settings = {"token_type_ids": torch.zeros_like(PROMPT), "max_new_tokens": 20}
+    plain = target.generate(PROMPT, **settings)
+    assert torch.equal(plain, target.generate(PROMPT, assistant_model=draft, judge=ExactMatchRule(), **settings))
+
+
+def test_a_head_that_reads_another_width_than_the_config_says():
+    config = OPTConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        word_embed_proj_dim=16,
+        ffn_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    torch.manual_seed(0)
+    model = OPTForCausalLM(config).eval()
+    out = model.generate(PROMPT, assistant_model=model, judge=head(draft=16, target=16), max_new_tokens=8)
+    assert out.shape[1] > PROMPT.shape[1]
+
+
 def test_models_that_cannot_be_rolled_back(llama_pair):
     mamba = MambaForCausalLM(MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, state_size=4)).eval()
     with pytest.raises(ValueError, match="recurrent state"):
         mamba.generate(PROMPT, judge=ExactMatchRule(), assistant_model=llama_pair[1], max_new_tokens=4)
     with pytest.raises(ValueError, match="recurrent state"):
         llama_pair[0].generate(PROMPT, judge=ExactMatchRule(), assistant_model=mamba, max_new_tokens=4)
+    lfm2 = Lfm2ForCausalLM(
+        Lfm2Config(
+            vocab_size=VOCAB,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            layer_types=["conv", "full_attention"],
+        )
+    ).eval()
+    with pytest.raises(ValueError, match="cannot be rolled back"):
+        llama_pair[0].generate(PROMPT, judge=ExactMatchRule(), assistant_model=lfm2, max_new_tokens=4)
     t5 = T5ForConditionalGeneration(
         T5Config(vocab_size=VOCAB, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, decoder_start_token_id=0)
     )

@@ -61,6 +61,10 @@ def load_models(target: str, draft: str, device: str, dtype: str) -> tuple[Any, 
     if dtype not in dtypes:
         raise ValueError(f"--dtype must be one of {', '.join(dtypes)}; got {dtype!r}.")
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} cannot be used here: {error}") from error
     if EMBEDDED in (target, draft):
         if target != draft:
             raise ValueError("Name both --target and --draft, or neither (for the embedded pair).")

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch
+from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, Task, label
 
 SETTINGS = {"target": "a", "max_new_tokens": 5}
 
@@ -51,6 +52,26 @@ def test_other_settings_are_refused(tmp_path):
     LabelStore(tmp_path, SETTINGS)
     with pytest.raises(ValueError, match="max_new_tokens was 5 and is now 6"):
         LabelStore(tmp_path, SETTINGS | {"max_new_tokens": 6})
+
+
+def test_reading_removes_nothing(tmp_path):
+    """Another process may be writing."""
+    store = LabelStore(tmp_path, SETTINGS)
+    store.add(0, labelled(0))
+    beside = tmp_path / "prompts" / ".00000001.5.tmp.parquet"
+    beside.write_bytes(b"PAR1")
+    assert store.done() == {0} and len(store.load()) == 1 and beside.exists()
+
+
+def test_other_rows_are_refused(tmp_path, llama_pair):
+    def run(rows):
+        task = Task("t", lambda row, _: row["ids"], str, str, lambda split, limit: rows, 4)
+        return list(label(*llama_pair, SimpleNamespace(decode=lambda ids, **_: str(ids)), task, rows, tmp_path))
+
+    assert run([{"ids": [3, 4]}]) != [None]
+    assert run([{"ids": [3, 4]}]) == [None]
+    with pytest.raises(ValueError, match="another one than row 0"):
+        run([{"ids": [4, 3]}])
 
 
 def test_empty_or_missing(tmp_path):

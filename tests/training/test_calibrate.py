@@ -23,6 +23,18 @@ def test_the_table_counts():
     assert (importance >= just_above)[important].double().mean() < 0.9
 
 
+def test_importances_that_round_to_one():
+    (row,) = calibration_table(torch.tensor([1.0, 1.0, 0.2, 0.1]), torch.tensor([1, 1, 0, 0]).bool(), recalls=[0.5])
+    assert row["threshold"] < 1.0 and (row["recall"], row["accepted"]) == (1.0, 0.5)
+
+
+def test_only_threshold_zero():
+    choice = choose_threshold({0.0: [True] * 500}, [True] * 500)
+    assert not choice.supported and "No threshold above 0" in choice.reason
+    with pytest.raises(ValueError, match="1.5"):
+        choose_threshold({1.5: [True]}, [True])
+
+
 def test_the_table_needs_both_kinds():
     with pytest.raises(ValueError, match="0 important of 5"):
         calibration_table(torch.rand(5), torch.zeros(5, dtype=torch.bool))

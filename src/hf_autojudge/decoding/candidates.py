@@ -193,19 +193,28 @@ class TransformersCandidates:
     Args:
         generator ([`CandidateGenerator`]): Made by the model's own factory.
         device (`torch.device`): Where the candidates are wanted.
+        needs_logits (`bool`, *optional*, defaults to `False`): Whether the judge reads the draft's logits.
     """
 
-    def __init__(self, generator: CandidateGenerator, device: torch.device) -> None:
+    def __init__(self, generator: CandidateGenerator, device: torch.device, needs_logits: bool = False) -> None:
         self.generator = generator
         self.device = device
+        self.needs_logits = needs_logits
         self.calls = 0
 
     def propose(self, input_ids: torch.Tensor, limit: int) -> Candidates:
         """See [`CandidateSource.propose`]."""
         ids, scores = self.generator.get_candidates(input_ids)
         tokens = ids[:, input_ids.shape[1] :][:, :limit].to(self.device)
+        if tokens.shape[1] == 0:
+            return Candidates(tokens)
         if scores is not None:
             scores = scores[:, : tokens.shape[1]].to(self.device, torch.float32)
+        elif self.needs_logits:
+            raise ValueError(
+                f"This judge reads draft_logits, but {type(self.generator).__name__} has none; use a judge that reads "
+                "the target only."
+            )
         return Candidates(tokens, scores, scores)
 
     def update(self, input_ids: torch.Tensor, scores: torch.Tensor, n_accepted: int) -> None:

@@ -13,6 +13,7 @@ from transformers import (
     MaxLengthCriteria,
     PreTrainedModel,
     StoppingCriteriaList,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerateDecoderOnlyOutput
@@ -117,7 +118,7 @@ class JudgedDecoding:
             `torch.LongTensor` of shape `(1, length)`, or, with `return_dict_in_generate=True`,
             [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a [`JudgeStats`].
         """
-        _check_call(model, input_ids, generation_config, model_kwargs)
+        _check_call(model, input_ids, generation_config, logits_processor, model_kwargs)
         threshold = self._checked_threshold(judge_threshold)
         threshold = self.threshold if threshold is None else threshold
         judge = _on_device(self.judge, model.device)
@@ -289,13 +290,17 @@ class _Stopping:
 
 def _on_device(judge: Judge, device: torch.device) -> Judge:
     """Move a trained head next to the target; rules have no device."""
-    if isinstance(judge, torch.nn.Module) and next(judge.parameters()).device != device:
+    if isinstance(judge, torch.nn.Module) and any(p.device != device for p in judge.parameters()):
         judge.to(device)
     return judge
 
 
 def _check_call(
-    model: PreTrainedModel, input_ids: torch.Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    config: GenerationConfig,
+    processors: LogitsProcessorList,
+    model_kwargs: dict[str, Any],
 ) -> None:
     """Refuse what judged decoding cannot do, in one sentence each."""
     name = type(model).__name__
@@ -314,6 +319,8 @@ def _check_call(
             f"num_return_sequences={config.num_return_sequences} was given; judge= returns one sequence a prompt, "
             "so call generate once for each."
         )
+    elif any(isinstance(p, UnbatchedClassifierFreeGuidanceLogitsProcessor) for p in processors):
+        problem = "guidance_scale keeps a cache of its own that cannot be rolled back; judge= works without it."
     elif model_kwargs.get("inputs_embeds") is not None:
         problem = "`inputs_embeds` was given, but the draft reads tokens; pass `input_ids`."
     elif input_ids.shape[1] == 0:

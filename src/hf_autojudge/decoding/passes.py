@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 
 
 class CachedModel:
@@ -62,6 +62,9 @@ class CachedModel:
         if self.attention_mask is not None and (missing := total - self.attention_mask.shape[1]) > 0:
             mask = self.attention_mask
             self.attention_mask = torch.cat([mask, mask.new_ones(mask.shape[0], missing)], dim=-1)
+        types = self.kwargs.get("token_type_ids")
+        if types is not None and (missing := total - types.shape[1]) > 0:  # as transformers does: the last one goes on
+            self.kwargs["token_type_ids"] = torch.cat([types, types[:, -1:].expand(-1, missing)], dim=-1)
         if self.position_ids is not None and (missing := total - self.position_ids.shape[-1]) > 0:
             last = self.position_ids[..., -1:]
             steps = torch.arange(1, missing + 1, dtype=last.dtype, device=last.device)
@@ -90,6 +93,8 @@ class CachedModel:
         self.length -= n
         if self.attention_mask is not None:
             self.attention_mask = self.attention_mask[:, : self.length]
+        if self.kwargs.get("token_type_ids") is not None:
+            self.kwargs["token_type_ids"] = self.kwargs["token_type_ids"][:, : self.length]
         if self.position_ids is not None:
             self.position_ids = self.position_ids[..., : self.length]
 
@@ -117,13 +122,30 @@ class CachedModel:
 
 
 def hidden_size(model: PreTrainedModel) -> int:
-    """Width of the model's last hidden state, in numbers."""
-    return int(model.config.get_text_config(decoder=True).hidden_size)
+    """Width of what the model's output head reads; of the config, if the head does not say."""
+    width = getattr(model.get_output_embeddings(), "in_features", None)
+    return int(model.config.get_text_config(decoder=True).hidden_size if width is None else width)
 
 
 def vocab_size(model: PreTrainedModel) -> int:
     """Number of logits of the model."""
     return int(model.config.get_text_config(decoder=True).vocab_size)
+
+
+def rewindable_cache(model: PreTrainedModel) -> DynamicCache:
+    """A cache that can be rolled back over several passes at once. Every layer keeps everything; the model's windows
+    then live in the mask alone.
+
+    Raises:
+        ValueError: If some layers of the model are not attention.
+    """
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    if any(hasattr(layer, "conv_states") for layer in layers):
+        raise ValueError(
+            f"{type(model).__name__} has convolution or recurrent layers, which cannot be rolled back over several "
+            "passes; use a model with attention layers only."
+        )
+    return DynamicCache()
 
 
 def unwrap_peft(model: Any) -> PreTrainedModel:

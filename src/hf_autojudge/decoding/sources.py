@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
-from transformers.cache_utils import DynamicCache
 
 from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates, Schedule, TransformersCandidates
-from hf_autojudge.decoding.passes import CachedModel, hidden_size, vocab_size
+from hf_autojudge.decoding.passes import CachedModel, hidden_size, rewindable_cache, vocab_size
 from hf_autojudge.judges import Judge
 
 if TYPE_CHECKING:
@@ -62,13 +61,13 @@ class DraftOptions:
         n = first(num_tokens, "num_assistant_tokens", judge_window or DEFAULT_NUM_ASSISTANT_TOKENS)
         s = first(schedule, "num_assistant_tokens_schedule", "constant")
         c = first(confidence_threshold, "assistant_confidence_threshold", 0.0)
-        if n < 1:
-            raise ValueError(f"num_assistant_tokens must be at least 1; got {n}.")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"num_assistant_tokens must be a whole number of at least 1; got {n!r}.")
         if s not in SCHEDULES:
             raise ValueError(f"num_assistant_tokens_schedule must be one of {SCHEDULES}; got {s!r}.")
         if not 0 <= c <= 1:
             raise ValueError(f"assistant_confidence_threshold must lie in [0, 1]; got {c}.")
-        return cls(int(n), s, float(c))
+        return cls(n, s, float(c))
 
 
 def make_source(
@@ -111,7 +110,7 @@ def make_source(
             "`assistant_model=`, or use a judge that reads the target only."
         )
     return _transformers_candidates(
-        target, draft, generation_config, input_ids, processors, model_kwargs, tokenizer, assistant_tokenizer
+        target, draft, judge, generation_config, input_ids, processors, model_kwargs, tokenizer, assistant_tokenizer
     )
 
 
@@ -169,10 +168,8 @@ def _draft_candidates(
         mask = mask.to(draft.device)
         if "position_ids" in inspect.signature(draft.forward).parameters:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    # Without a config, every layer of the cache keeps everything: several passes can be rolled back at once whatever
-    # the model's windows, which then live in the mask alone.
     return DraftCandidates(
-        CachedModel(draft, DynamicCache(), attention_mask=mask, position_ids=positions),
+        CachedModel(draft, rewindable_cache(draft), attention_mask=mask, position_ids=positions),
         num_tokens=options.num_tokens,
         processors=processors,
         do_sample=bool(generation_config.do_sample),
@@ -188,6 +185,7 @@ def _draft_candidates(
 def _transformers_candidates(
     target: PreTrainedModel,
     draft: PreTrainedModel | None,
+    judge: Judge,
     generation_config: GenerationConfig,
     input_ids: torch.Tensor,
     processors: LogitsProcessorList,
@@ -210,4 +208,4 @@ def _transformers_candidates(
             f"{type(generator).__name__} drafts from the target's own hidden states, which judge= does not hand "
             "over yet; pass `assistant_model=` or `prompt_lookup_num_tokens=`."
         )
-    return TransformersCandidates(generator, input_ids.device)
+    return TransformersCandidates(generator, input_ids.device, needs_logits="draft_logits" in judge.reads)

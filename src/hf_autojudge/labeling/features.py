@@ -10,9 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
 
-from hf_autojudge.decoding.passes import CachedModel, unwrap_peft
+from hf_autojudge.decoding.passes import CachedModel, rewindable_cache, unwrap_peft
 from hf_autojudge.files import replacing
 from hf_autojudge.judges.configuration_autojudge import FEATURES
 from hf_autojudge.labeling.search import LabelledPrompt
@@ -96,7 +95,7 @@ def collect_features(
 def _states(model: PreTrainedModel, item: LabelledPrompt) -> tuple[torch.Tensor, torch.Tensor]:
     """States at the draft's tokens and at the positions before them: both `(mismatches, hidden size)`, float32, on the
     CPU."""
-    passes = CachedModel(model, DynamicCache())
+    passes = CachedModel(model, rewindable_cache(model))
     text = [*item.prompt, *item.response]
     rows = len(item.response) + 1  # from the prompt's last token on
     with passes.record_hidden():

@@ -37,6 +37,9 @@ def label(
 
     Yields:
         For each row, the new labels, or `None` if the store already had them.
+
+    Raises:
+        ValueError: If the store was made with other settings or other rows.
     """
     limit = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     store = LabelStore(folder, store_settings(target, draft, task, limit))
@@ -49,10 +52,16 @@ def label(
         return task.same_outcome(text(reference), text(alternative))
 
     for index, row in enumerate(rows):
+        prompt = task.prompt(row, tokenizer)
         if index in done:
+            if store.prompt(index) != prompt:
+                raise ValueError(
+                    f"Prompt {index} in {store.folder} is another one than row {index} of the data; choose another "
+                    "folder."
+                )
             yield None
             continue
-        (found,) = search_prompts(target, draft, [task.prompt(row, tokenizer)], same_outcome, limit)
+        (found,) = search_prompts(target, draft, [prompt], same_outcome, limit)
         store.add(index, found)
         yield found
 

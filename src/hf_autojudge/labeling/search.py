@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
 
-from hf_autojudge.decoding.passes import CachedModel, unwrap_peft, vocab_size
+from hf_autojudge.decoding.passes import CachedModel, rewindable_cache, unwrap_peft, vocab_size
 
 GUESS = 32  # tokens of an earlier answer verified in one pass
 REALIGN = 3  # tokens that must agree for a text to go on in an earlier one
@@ -90,6 +89,9 @@ def find_important_tokens(
     the mismatch is unimportant and the alternative becomes the current response. The border moves to the next
     position, until no mismatch is left.
 
+    Greedy means the argmax of the models' logits: what a generation config asks for beyond that (a repetition penalty,
+    say) is not applied.
+
     Args:
         target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
         prompts (sequence of 1-D `torch.LongTensor` or lists of `int`): Token ids.
@@ -166,7 +168,7 @@ class _CachedText:
     """
 
     def __init__(self, model: PreTrainedModel, vocabulary: int | None = None) -> None:
-        self.passes = CachedModel(model, DynamicCache())  # without a config: rolls back any number of tokens
+        self.passes = CachedModel(model, rewindable_cache(model))
         self.vocabulary = vocabulary
         self.text: list[int] = []  # what the cache holds
 

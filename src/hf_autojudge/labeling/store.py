@@ -32,8 +32,8 @@ FEATURES = Features(
 
 
 class LabelStore:
-    """A folder of labels. Files appear whole or not at all; a file that cannot be read (a broken disk, a half copy) is
-    dropped, and its prompt counts as not done.
+    """A folder of labels. Files appear whole or not at all; the prompt of a file that cannot be read (a broken disk, a
+    half copy) counts as not done, and labelling it again replaces the file.
 
     Args:
         folder (`str` or `Path`): Created if missing.
@@ -65,17 +65,17 @@ class LabelStore:
         self._rows.mkdir(exist_ok=True)
 
     def done(self) -> set[int]:
-        """Indices of the prompts that are labelled. Removes what cannot be read."""
-        found = set()
-        for path in self._rows.iterdir():
-            try:
-                if path.name.startswith(".") or pq.read_metadata(path).num_rows != 1:
-                    raise pa.ArrowInvalid("unfinished")
-                pq.read_table(path)
-                found.add(int(path.stem))
-            except (pa.ArrowException, OSError, ValueError):
-                path.unlink()
-        return found
+        """Indices of the prompts that are labelled. Only reads: another process may be labelling here."""
+        return {index for index, path in self._paths().items() if _read(path) is not None}
+
+    def prompt(self, index: int) -> list[int]:
+        """Token ids of prompt `index`, which must be labelled."""
+        table = _read(self._paths()[index])
+        assert table is not None
+        return table["prompt"][0].as_py()
+
+    def _paths(self) -> dict[int, Path]:
+        return {int(path.stem): path for path in self._rows.glob("[0-9]*.parquet")}
 
     def add(self, index: int, labelled: LabelledPrompt) -> None:
         """Write the labels of prompt `index`, replacing any that are there."""
@@ -89,11 +89,20 @@ class LabelStore:
         Raises:
             ValueError: If there are none.
         """
-        paths = [self._rows / f"{index:08d}.parquet" for index in sorted(self.done())]
-        if not paths:
+        tables = [_read(path) for _, path in sorted(self._paths().items())]
+        if not any(tables):
             raise ValueError(f"{self.folder} holds no labels yet; run `hf-autojudge label` first.")
-        return Dataset(pa.concat_tables([pq.read_table(path) for path in paths]))
+        return Dataset(pa.concat_tables([table for table in tables if table is not None]))
 
     def labelled(self) -> list[LabelledPrompt]:
         """[`load`] as objects."""
         return [LabelledPrompt.from_row(dict(row)) for row in self.load().to_list()]
+
+
+def _read(path: Path) -> pa.Table | None:
+    """The one row of a file; `None` if the file is not whole."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        return None
+    return table if table.num_rows == 1 else None

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_autojudge.judges import AutoJudgeHead
+from hf_autojudge.judges.base import check_threshold
 from hf_autojudge.labeling.tasks.task import Row, Task
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from hf_autojudge.evaluation.results import Frontier
 
+BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
 RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
 
 
@@ -49,6 +51,7 @@ def calibration_table(
     for recall in recalls:
         # A mismatch is accepted if its importance is below the threshold: the k-th largest keeps k rejected
         threshold = float(positives[max(1, math.ceil(recall * len(positives) - 1e-9)) - 1])
+        threshold = min(threshold, BELOW_ONE)  # an importance can round to 1, but threshold 1 accepts everything
         rows[threshold] = {
             "threshold": threshold,
             "recall": float((positives >= threshold).double().mean()),
@@ -194,7 +197,7 @@ def choose_threshold(
         )
     rows: list[dict[str, float]] = []
     chosen, failed = 0.0, None
-    for threshold in sorted(correct):
+    for threshold in sorted(check_threshold(t) for t in correct):
         answers = correct[threshold]
         if len(answers) != n:
             raise ValueError(
@@ -218,7 +221,8 @@ def choose_threshold(
     else:
         z2 = NormalDist().inv_cdf(confidence) ** 2
         needed = math.ceil(z2 * (1 - max_accuracy_drop) / max_accuracy_drop)
-        assert failed is not None
+        if failed is None:
+            return ThresholdChoice(chosen, supported, "No threshold above 0 was tried.", rows)
         reason = (
             f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with "
             f"{100 * confidence:.0f}% confidence: "

@@ -9,8 +9,7 @@ import torch
 import transformers
 
 import hf_autojudge
-from hf_autojudge.files import read_json, write_json
-from hf_autojudge.labeling.features import MismatchFeatures, collect_features
+from hf_autojudge.labeling.features import collect_features
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.training.calibrate import calibration_table
 from hf_autojudge.training.fit import FitResult, fit
@@ -23,7 +22,7 @@ def fit_store(
     window: int | None = None,
     **fit_options: Any,
 ) -> FitResult:
-    """Fit a head on a label store: collect the features (kept beside the labels), fit, and fill the head's config.
+    """Fit a head on a label store: collect the features, fit, and fill the head's config.
 
     Args:
         target, draft ([`PreTrainedModel`]): The pair the labels were made with.
@@ -42,7 +41,7 @@ def fit_store(
                 f"{model.config.name_or_path!r}. Name the same models."
             )
     result = fit(
-        features_of(target, draft, store),
+        collect_features(target, draft, store.labelled()),
         window=window,
         target=target.config.name_or_path,
         target_revision=getattr(target.config, "_commit_hash", None),
@@ -55,16 +54,3 @@ def fit_store(
     )
     result.head.config.thresholds = calibration_table(result.validation_scores, result.validation_important)
     return result
-
-
-def features_of(target: Any, draft: Any, store: LabelStore) -> MismatchFeatures:
-    """The features of a store's labels, read from `features.safetensors` there if that is of the same prompts."""
-    path = store.folder / "features.safetensors"
-    key = {"prompts": sorted(store.done())}
-    if path.exists() and (store.folder / "features.json").exists():
-        if read_json(store.folder / "features.json") == key:
-            return MismatchFeatures.load(path)
-    data = collect_features(target, draft, store.labelled())
-    data.save(path)
-    write_json(store.folder / "features.json", key)
-    return data

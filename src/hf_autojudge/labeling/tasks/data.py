@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from hf_autojudge.labeling.tasks.task import Row
 
@@ -12,7 +14,12 @@ _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "c
 
 
 def load_rows(
-    data: str, split: str, limit: int | None = None, config: str | None = None, validation_share: int = 10
+    data: str,
+    split: str,
+    limit: int | None = None,
+    config: str | None = None,
+    validation_share: int = 10,
+    columns: Sequence[str] = (),
 ) -> list[Row]:
     """The first `limit` rows of a split.
 
@@ -25,9 +32,10 @@ def load_rows(
         limit (`int`, *optional*): Number of rows; all by default.
         config (`str`, *optional*): Configuration of a data set of the Hub.
         validation_share (`int`, *optional*, defaults to `10`): See above.
+        columns (`Sequence[str]`, *optional*): Columns that must be there.
 
     Raises:
-        ValueError: If the split is unknown, or a local file has a format that is not read.
+        ValueError: If the split is unknown, or a local file is missing or cannot be read, or a column is missing.
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"The split must be train, validation or test; got {split!r}.")
@@ -35,9 +43,14 @@ def load_rows(
     if path.suffix in _FORMATS:
         if not path.exists():
             raise ValueError(f"There is no file {data}; name a data file or a data set of the Hub.")
-        rows = load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train")
+        try:
+            rows = load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train")
+        except DatasetGenerationError as error:
+            raise ValueError(f"{data} cannot be read as {path.suffix} ({error.__cause__ or error}).") from error
     else:
         rows = load_dataset(data, config, split="test" if split == "test" else "train")
+    if missing := sorted(set(columns) - set(rows.column_names)):
+        raise ValueError(f"{data} has the columns {rows.column_names}; it lacks {missing}.")
     if split != "test":
         keep = [
             i for i in range(len(rows)) if (i % validation_share == validation_share - 1) == (split == "validation")

@@ -53,7 +53,8 @@ def gsm8k(data: str = "openai/gsm8k", max_new_tokens: int = 400) -> Task:
     """
 
     def load(split: str, limit: int | None) -> list[Row]:
-        return load_rows(data, split, limit, config="main", validation_share=VALIDATION_SHARE)
+        columns = ("question", "answer")
+        return load_rows(data, split, limit, config="main", validation_share=VALIDATION_SHARE, columns=columns)
 
     def reference(row: Row) -> str:
         return str(final_number(row["answer"]))
