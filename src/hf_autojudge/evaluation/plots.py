@@ -98,10 +98,15 @@ def _bars(axes: Any, points: list[Point], colour: str) -> None:
 
 
 def _label_thresholds(axes: Any, points: list[Point], colour: str) -> None:
-    """Write the threshold at its point, readable also on the line."""
+    """Write the threshold at its point, readable also on the line; where points crowd, only at the last of them."""
     from matplotlib.patheffects import withStroke
 
-    for point in points:
+    low, high = axes.get_xlim()
+    room = 0.05 * (high - low)
+    following = [*(p.accepted for p in points[1:]), float("inf")]
+    for point, then in zip(points, following, strict=True):
+        if abs(then - point.accepted) < room:
+            continue
         axes.annotate(
             f"{point.threshold:.3g}",
             (point.accepted, 100 * point.accuracy),
