@@ -28,7 +28,7 @@ app = typer.Typer(
     "(choose its threshold) → **evaluate** (accuracy against speed). Without `--target` and `--draft` every verb runs "
     "on the small pair that ships with the package. Start with `hf-autojudge demo`.",
 )
-console = Console(width=max(112, Console().width))  # the frontier's table needs that much
+console = Console(width=max(116, Console().width))  # the frontier's table needs that much
 
 Target = Annotated[str, typer.Option(help="The target model: Hub repository or folder.")]
 Draft = Annotated[str, typer.Option(help="The draft model: Hub repository or folder.")]
