@@ -3,7 +3,7 @@
     python examples/train_embedded_pair.py --target-steps 1500 --draft-steps 2000
     python examples/train_embedded_pair.py --roles target --resume --target-steps 900 --lr 2e-3 --seed 1
 
-These two commands trained the pair that the package ships (about 35 minutes on one slow thread).
+The pair that the package ships was trained with these settings (about 35 minutes on one slow thread).
 The target learns answers worded by the hidden rule of `hf_autojudge.demo.problems`; the draft learns answers worded by
 chance, for a shorter time. Every step draws fresh problems of the `pretrain` split. Given `--seed` and the numbers of
 steps, the result is the same up to the rounding of the machine's arithmetic.

@@ -152,8 +152,8 @@ def test_streamer(llama_pair):
 
 
 @pytest.mark.parametrize("where", ["call", "generation_config", "model"])
-def test_stop_strings_end_at_the_same_token(llama_pair, tokenizer, where, monkeypatch):
-    target, draft = llama_pair
+def test_stop_strings_end_at_the_same_token(pair, tokenizer, where, monkeypatch):
+    target, draft = pair
     plain = target.generate(PROMPT, max_new_tokens=30, eos_token_id=None, do_sample=False)[0].tolist()
     for stop_at in (12, 15, 20):
         stop = LETTERS[plain[stop_at - 1]] + LETTERS[plain[stop_at]]
