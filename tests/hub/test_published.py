@@ -1,0 +1,33 @@
+"""The published judge of the embedded pair loads, fits its pair, and accepts more than threshold 0."""
+
+from pathlib import Path
+
+import torch
+
+from hf_autojudge import AutoJudgeHead
+from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.labeling.tasks import word_problems
+
+FOLDER = Path(__file__).parents[2] / "hub_cards" / "embedded-pair"
+
+
+def test_the_published_judge():
+    judge = AutoJudgeHead.from_pretrained(FOLDER)
+    target, draft, tokenizer = load_pair()
+    task = word_problems()
+    accepted = {0.0: 0.0, judge.threshold: 0.0}
+    for row in task.load("validation", 8):
+        ids = torch.tensor([task.prompt(row, tokenizer)])
+        settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": task.max_new_tokens}
+        for threshold in accepted:
+            out = target.generate(
+                ids,
+                assistant_model=draft,
+                judge=judge,
+                judge_threshold=threshold,
+                return_dict_in_generate=True,
+                **settings,
+            )
+            accepted[threshold] += out.judge_stats.accepted_per_target_call
+            assert out.judge_stats.drafted > 0 and max(out.judge_stats.histogram) <= judge.window == 32
+    assert accepted[judge.threshold] > 1.2 * accepted[0.0]
