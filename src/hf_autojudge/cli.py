@@ -341,9 +341,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
-        usage = getattr(
-            error, "format_message", None
-        )  # typer's usage errors have one; its classes moved between versions
+        # typer's usage errors have this method; their classes moved between its versions
+        usage = getattr(error, "format_message", None)
         if usage is None and not isinstance(error, (ValueError, OSError, ImportError)):
             raise
         message = usage() if usage else str(error)

@@ -151,9 +151,7 @@ class JudgedDecoding:
         target = CachedModel(
             model,
             model_kwargs.pop("past_key_values"),
-            attention_mask=model_kwargs.pop("attention_mask", None),
-            position_ids=model_kwargs.pop("position_ids", None),
-            kwargs={k: v for k, v in model_kwargs.items() if k not in ("logits_to_keep", "use_cache")},
+            {k: v for k, v in model_kwargs.items() if k not in ("logits_to_keep", "use_cache")},
         )
         with ExitStack() as stack:
             if "target_hidden" in judge.reads:

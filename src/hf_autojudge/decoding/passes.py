@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
+
+# How inputs with one entry a token go on, from the last entry and the steps 1, 2, ... after it; as in transformers'
+# `_update_model_kwargs_for_generation`
+_CONTINUE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "attention_mask": lambda last, steps: torch.ones_like(last + steps),
+    "position_ids": lambda last, steps: last + steps,
+    "token_type_ids": lambda last, steps: last.expand(*last.shape[:-1], len(steps)),
+}
 
 
 class CachedModel:
@@ -19,9 +27,9 @@ class CachedModel:
     Args:
         model ([`PreTrainedModel`]): A decoder-only model.
         cache ([`Cache`]): Holds the first `length` tokens of the text; must be croppable.
-        attention_mask (`torch.LongTensor` of shape `(B, prompt length)`, *optional*): `None` means no padding.
-        position_ids (`torch.LongTensor` of shape `(..., prompt length)`, *optional*): `None` lets the model count.
-        kwargs (`dict`, *optional*): Further inputs of the model, prepared by `generate`.
+        inputs (`dict`, *optional*): Further inputs of the model, as `generate` prepares them. Of these,
+            `attention_mask`, `position_ids` and `token_type_ids` hold one entry for each token of the prompt and grow
+            with the text.
 
     Attributes:
         length (`int`): Number of tokens in the cache.
@@ -32,15 +40,13 @@ class CachedModel:
         self,
         model: PreTrainedModel,
         cache: Cache,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        kwargs: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.cache = cache
-        self.attention_mask = attention_mask
-        self.position_ids = position_ids
-        self.kwargs = kwargs or {}
+        given = {name: value for name, value in (inputs or {}).items() if value is not None}
+        self._per_token: dict[str, torch.Tensor] = {name: given.pop(name) for name in _CONTINUE if name in given}
+        self._inputs = given
         self.length = int(cache.get_seq_length())
         self.calls = 0
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -59,25 +65,18 @@ class CachedModel:
             `(B, rows, hidden size)`; else `None`.
         """
         total = self.length + tokens.shape[1]
-        if self.attention_mask is not None and (missing := total - self.attention_mask.shape[1]) > 0:
-            mask = self.attention_mask
-            self.attention_mask = torch.cat([mask, mask.new_ones(mask.shape[0], missing)], dim=-1)
-        types = self.kwargs.get("token_type_ids")
-        if types is not None and (missing := total - types.shape[1]) > 0:  # as transformers does: the last one goes on
-            self.kwargs["token_type_ids"] = torch.cat([types, types[:, -1:].expand(-1, missing)], dim=-1)
-        if self.position_ids is not None and (missing := total - self.position_ids.shape[-1]) > 0:
-            last = self.position_ids[..., -1:]
-            steps = torch.arange(1, missing + 1, dtype=last.dtype, device=last.device)
-            self.position_ids = torch.cat([self.position_ids, last + steps], dim=-1)
-        inputs = self.model.prepare_inputs_for_generation(
+        for name, values in self._per_token.items():
+            if (missing := total - values.shape[-1]) > 0:
+                steps = torch.arange(1, missing + 1, dtype=values.dtype, device=values.device)
+                self._per_token[name] = torch.cat([values, _CONTINUE[name](values[..., -1:], steps)], dim=-1)
+        inputs = self.model.prepare_inputs_for_generation(  # cuts positions and types to the new tokens
             tokens,
             past_key_values=self.cache,
-            attention_mask=self.attention_mask,
-            position_ids=None if self.position_ids is None else self.position_ids[..., self.length : total],
             is_first_iteration=self.calls == 0,
             use_cache=True,
             **({"logits_to_keep": rows} if self._keeps_logits else {}),
-            **self.kwargs,
+            **self._per_token,
+            **self._inputs,
         )
         self._hidden = None
         outputs = self.model(**inputs, return_dict=True)
@@ -91,12 +90,7 @@ class CachedModel:
         more."""
         self.cache.crop(-n)
         self.length -= n
-        if self.attention_mask is not None:
-            self.attention_mask = self.attention_mask[:, : self.length]
-        if self.kwargs.get("token_type_ids") is not None:
-            self.kwargs["token_type_ids"] = self.kwargs["token_type_ids"][:, : self.length]
-        if self.position_ids is not None:
-            self.position_ids = self.position_ids[..., : self.length]
+        self._per_token = {name: values[..., : self.length] for name, values in self._per_token.items()}
 
     @contextmanager
     def record_hidden(self) -> Iterator[None]:
@@ -130,6 +124,11 @@ def hidden_size(model: PreTrainedModel) -> int:
 def vocab_size(model: PreTrainedModel) -> int:
     """Number of logits of the model."""
     return int(model.config.get_text_config(decoder=True).vocab_size)
+
+
+def end_tokens(eos_token_id: int | Sequence[int] | None) -> frozenset[int]:
+    """The end tokens that a generation config's `eos_token_id` names."""
+    return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id or ())
 
 
 def rewindable_cache(model: PreTrainedModel) -> DynamicCache:

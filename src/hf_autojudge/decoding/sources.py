@@ -87,8 +87,7 @@ def make_source(
 
     Raises:
         ValueError: If there is no source, the vocabularies differ and no tokenizers are given, the draft cannot be
-        rolled
-            back, or the judge was made for other models.
+            rolled back, or the judge was made for other models.
     """
     other_source = _other_source(generation_config, draft)
     if draft is None and other_source is None:
@@ -169,7 +168,7 @@ def _draft_candidates(
         if "position_ids" in inspect.signature(draft.forward).parameters:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
     return DraftCandidates(
-        CachedModel(draft, rewindable_cache(draft), attention_mask=mask, position_ids=positions),
+        CachedModel(draft, rewindable_cache(draft), {"attention_mask": mask, "position_ids": positions}),
         num_tokens=options.num_tokens,
         processors=processors,
         do_sample=bool(generation_config.do_sample),

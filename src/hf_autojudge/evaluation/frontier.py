@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 import hf_autojudge
-from hf_autojudge.decoding.passes import unwrap_peft
+from hf_autojudge.decoding.passes import end_tokens, unwrap_peft
 from hf_autojudge.decoding.sources import DEFAULT_NUM_ASSISTANT_TOKENS
 from hf_autojudge.evaluation.bootstrap import Bootstrap
 from hf_autojudge.evaluation.methods import EXACT, PLAIN, make_methods
@@ -78,7 +78,7 @@ def frontier(
     Raises:
         ImportError: If `evaluate` is not installed.
         ValueError: If there are no questions, a threshold is not in [0, 1], a name occurs twice, or a number is below
-        1.
+            1.
     """
     target, draft = unwrap_peft(target), unwrap_peft(draft)
     metric = load_metric()
@@ -93,7 +93,7 @@ def frontier(
             raise ValueError(f"{name} must be at least 1; got {number}.")
     methods = make_methods(target, draft, named, thresholds, k, length, baselines)
 
-    ends = _end_tokens(target)
+    ends = end_tokens(target.generation_config.eos_token_id)
     measured: dict[str, dict[str, list]] = {m.name: {f.name: [] for f in fields(Questions)} for m in methods}
     outcomes: dict[str, list[str]] = {m.name: [] for m in methods}
     order = random.Random(seed)
@@ -162,11 +162,6 @@ def _num_assistant_tokens(
     configured = [model.generation_config.num_assistant_tokens for model in (target, draft)]
     wanted = [given, *configured, *(judge.window for judge in judges.values())]
     return next((int(n) for n in wanted if n is not None), DEFAULT_NUM_ASSISTANT_TOKENS)
-
-
-def _end_tokens(model: PreTrainedModel) -> frozenset[int]:
-    ends = model.generation_config.eos_token_id
-    return frozenset([ends] if isinstance(ends, int) else ends or [])
 
 
 def _up_to_end(tokens: list[int], ends: frozenset[int]) -> list[int]:

@@ -22,7 +22,7 @@ EXACT = "threshold 0"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to decode: `run(ids, mask)` gives the new token ids and, if it knows it, the number of target calls."""
+    """A way to decode: `run(ids, mask)` gives the new token ids and the number of target calls."""
 
     name: str
     judge: str

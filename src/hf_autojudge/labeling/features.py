@@ -37,11 +37,6 @@ class MismatchFeatures:
         """The named features side by side: float32, shape `(N, sum of hidden sizes)`."""
         return torch.cat([self.states[name] for name in features], dim=-1)
 
-    def select(self, rows: torch.Tensor) -> MismatchFeatures:
-        """The mismatches that `rows` (indices or a mask) names."""
-        states = {name: state[rows] for name, state in self.states.items()}
-        return MismatchFeatures(states, self.important[rows], self.prompt[rows])
-
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file."""
         with replacing(path) as beside:

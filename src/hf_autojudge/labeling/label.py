@@ -43,7 +43,7 @@ def label(
     """
     limit = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     store = LabelStore(folder, store_settings(target, draft, task, limit))
-    done = store.done()
+    done = store.prompts()
 
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
@@ -54,7 +54,7 @@ def label(
     for index, row in enumerate(rows):
         prompt = task.prompt(row, tokenizer)
         if index in done:
-            if store.prompt(index) != prompt:
+            if done[index] != prompt:
                 raise ValueError(
                     f"Prompt {index} in {store.folder} is another one than row {index} of the data; choose another "
                     "folder."

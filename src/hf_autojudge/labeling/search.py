@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from hf_autojudge.decoding.passes import CachedModel, rewindable_cache, unwrap_peft, vocab_size
+from hf_autojudge.decoding.passes import CachedModel, end_tokens, rewindable_cache, unwrap_peft, vocab_size
 
 GUESS = 32  # tokens of an earlier answer verified in one pass
 REALIGN = 3  # tokens that must agree for a text to go on in an earlier one
@@ -125,7 +125,7 @@ def search_prompts(
         raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
     if eos_token_id is None:
         eos_token_id = target.generation_config.eos_token_id
-    ends = {eos_token_id} if isinstance(eos_token_id, int) else set(eos_token_id or ())
+    ends = end_tokens(eos_token_id)
     for index, prompt in enumerate(prompts):
         ids = prompt.tolist() if isinstance(prompt, torch.Tensor) else list(prompt)
         if not ids:
@@ -140,7 +140,7 @@ def _search(
     prompt: list[int],
     same_outcome: SameOutcome,
     max_new_tokens: int,
-    ends: set[int],
+    ends: frozenset[int],
     shared_vocabulary: int,
 ) -> LabelledPrompt:
     limits = (len(prompt), max_new_tokens, ends)
@@ -200,7 +200,7 @@ def _first_mismatch(reader: _CachedText, text: list[int], border: int) -> tuple[
 class _Writer:
     """A model that finishes answers greedily."""
 
-    def __init__(self, model: _CachedText, prompt_length: int, max_new_tokens: int, ends: set[int]) -> None:
+    def __init__(self, model: _CachedText, prompt_length: int, max_new_tokens: int, ends: frozenset[int]) -> None:
         self.model = model
         self.prompt_length = prompt_length
         self.max_length = prompt_length + max_new_tokens

@@ -66,16 +66,16 @@ class LabelStore:
 
     def done(self) -> set[int]:
         """Indices of the prompts that are labelled. Only reads: another process may be labelling here."""
-        return {index for index, path in self._paths().items() if _read(path) is not None}
+        return set(self._tables())
 
-    def prompt(self, index: int) -> list[int]:
-        """Token ids of prompt `index`, which must be labelled."""
-        table = _read(self._paths()[index])
-        assert table is not None
-        return table["prompt"][0].as_py()
+    def prompts(self) -> dict[int, list[int]]:
+        """Token ids of the prompts that are labelled, by index."""
+        return {index: table["prompt"][0].as_py() for index, table in self._tables().items()}
 
-    def _paths(self) -> dict[int, Path]:
-        return {int(path.stem): path for path in self._rows.glob("[0-9]*.parquet")}
+    def _tables(self) -> dict[int, pa.Table]:
+        """The whole files' tables of one row, by rising index."""
+        found = {int(path.stem): _read(path) for path in sorted(self._rows.glob("[0-9]*.parquet"))}
+        return {index: table for index, table in found.items() if table is not None}
 
     def add(self, index: int, labelled: LabelledPrompt) -> None:
         """Write the labels of prompt `index`, replacing any that are there."""
@@ -89,10 +89,10 @@ class LabelStore:
         Raises:
             ValueError: If there are none.
         """
-        tables = [_read(path) for _, path in sorted(self._paths().items())]
-        if not any(tables):
+        tables = self._tables()
+        if not tables:
             raise ValueError(f"{self.folder} holds no labels yet; run `hf-autojudge label` first.")
-        return Dataset(pa.concat_tables([table for table in tables if table is not None]))
+        return Dataset(pa.concat_tables(tables.values()))
 
     def labelled(self) -> list[LabelledPrompt]:
         """[`load`] as objects."""

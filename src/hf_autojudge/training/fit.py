@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,7 +41,11 @@ class FitResult:
     n_train: int
     n_validation: int
     share_important: float
-    features: tuple[str, ...] = field(default=FEATURES[:2])
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the head reads."""
+        return tuple(self.head.config.features)
 
     def metrics(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON."""
@@ -117,22 +121,19 @@ def fit(
         weights = torch.where(y_train, 0.5 / share, 0.5 / (1 - share)).to(dtype)
 
     grid: list[dict[str, float]] = []
-    best: tuple[torch.Tensor, torch.Tensor] | None = None
-    solution = None
+    solutions: list[tuple[torch.Tensor, torch.Tensor]] = []
     for c in sorted(c_grid):
-        solution = fit_logistic(z_train, y_train, c, weights, start=solution)  # the last one is close
-        weight, bias = solution
+        start = solutions[-1] if solutions else None  # the last one is close
+        weight, bias = fit_logistic(z_train, y_train, c, weights, start)
+        solutions.append((weight, bias))
         row = {
             "c": float(c),
             "train_auc": roc_auc(z_train @ weight + bias, y_train),
             "validation_auc": roc_auc(z_validation @ weight + bias, y_validation),
         }
-        if best is None or row["validation_auc"] > max(r["validation_auc"] for r in grid):
-            best = solution
         grid.append(row)
-    assert best is not None
-    chosen = max(grid, key=lambda row: row["validation_auc"])  # the first of equals
-    weight, bias = best
+    best = max(range(len(grid)), key=lambda i: grid[i]["validation_auc"])  # the first of equals
+    weight, bias = solutions[best]
     head = AutoJudgeHead.from_linear(
         weight.cpu(),
         bias.cpu(),
@@ -145,13 +146,12 @@ def fit(
     )
     return FitResult(
         head=head,
-        auc=chosen["validation_auc"],
-        c=chosen["c"],
+        auc=grid[best]["validation_auc"],
+        c=grid[best]["c"],
         grid=grid,
         validation_scores=(z_validation @ weight + bias).sigmoid().float().cpu(),
         validation_important=y_validation.cpu(),
         n_train=len(y_train),
         n_validation=len(y_validation),
         share_important=float(data.important.double().mean()),
-        features=tuple(features),
     )
