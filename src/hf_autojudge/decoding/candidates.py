@@ -1,10 +1,12 @@
-"""Who proposes: our lean draft model, or any candidate source of transformers behind the same two methods.
+"""Who proposes: our lean draft model, or any candidate source of transformers behind the same methods.
 
 Checked with transformers 5.17.0 and 5.23.0 (the `CandidateGenerator` interface).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,26 +14,30 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.generation import CandidateGenerator
 
-from hf_autojudge.decoding.passes import CachedModel
+from hf_autojudge.decoding.passes import Passes
 from hf_autojudge.decoding.passes import vocab_size as vocab_size_of
+from hf_autojudge.decoding.processing import process
+from hf_autojudge.decoding.text import Text
 
 Schedule = Literal["constant", "heuristic", "heuristic_transient"]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The K candidate tokens of one round, on the target's device; K may be 0.
+    """The candidate tokens of one round for A rows, on the target's device.
 
     Attributes:
-        tokens (`torch.LongTensor` of shape `(B, K)`)
-        logits (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The distributions they came from, unprocessed.
-        scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The same after the logits processors: what they
-            were chosen or sampled from. `None` for sources without a model.
-        hidden (`torch.Tensor` of shape `(B, K + 1, H)`, *optional*): The draft's last hidden states at the context's
+        tokens (`torch.LongTensor` of shape `(A, K)`): K may be 0.
+        counts (`list[int]`): How many of each row's tokens are candidates; what comes after is padding.
+        logits (`torch.FloatTensor` of shape `(A, K, V)`, *optional*): The distributions they came from, unprocessed.
+        scores (`torch.FloatTensor` of shape `(A, K, V)`, *optional*): The same after the logits processors: what they
+            were sampled from. `None` for candidates that were not sampled.
+        hidden (`torch.Tensor` of shape `(A, K + 1, H)`, *optional*): The draft's last hidden states at the context's
             last token and at the candidates.
     """
 
     tokens: torch.Tensor
+    counts: list[int]
     logits: torch.Tensor | None = None
     scores: torch.Tensor | None = None
     hidden: torch.Tensor | None = None
@@ -42,50 +48,45 @@ class CandidateSource(Protocol):
 
     @property
     def calls(self) -> int:
-        """Forward passes of the draft so far."""
+        """Forward passes of the draft so far, each counted once for every row it served."""
         ...
 
-    def propose(self, input_ids: torch.Tensor, limit: int) -> Candidates:
-        """At most `limit` candidates that follow `input_ids`, a tensor of shape `(B, length)`."""
+    def propose(self, text: Text, limits: Sequence[int]) -> Candidates:
+        """At most `limits[i]` candidates for row i of the text."""
         ...
 
-    def update(self, input_ids: torch.Tensor, scores: torch.Tensor, n_accepted: int) -> None:
-        """`input_ids` now ends in the round's emitted tokens, `n_accepted` of them candidates; `scores` are the
-        target's, of shape `(B, K + 1, V)`."""
+    def update(self, text: Text, found: Candidates, scores: torch.Tensor, accepted: Sequence[int]) -> None:
+        """The text now ends in the round's emitted tokens, `accepted[i]` of row i from `found`; `scores` are the
+        target's, of shape `(A, K + 1, V)`."""
         ...
 
+    def select(self, kept: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        ...
 
-def process(processors: LogitsProcessorList, input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Apply logits processors to rows of logits, as transformers does in assisted decoding.
-
-    Args:
-        processors ([`LogitsProcessorList`]): With none, `logits` comes back as it is.
-        input_ids (`torch.LongTensor` of shape `(B, length + n - 1)`): Ends in the tokens before the last row.
-        logits (`torch.FloatTensor` of shape `(B, n, V)`): Row i follows `input_ids[:, : length + i]`.
-    """
-    if not processors:
-        return logits
-    rows = logits.shape[1]
-    start = input_ids.shape[1] - rows + 1
-    return torch.stack([processors(input_ids[:, : start + i], logits[:, i].clone()) for i in range(rows)], dim=1)
+    def record_hidden(self) -> AbstractContextManager[None]:
+        """While open, candidates come with hidden states. Only for sources that have some."""
+        ...
 
 
 class DraftCandidates(CandidateGenerator):
-    """Drafts with a model, one pass a token, and keeps the draft's logits and hidden states. Calls no `generate`.
+    """Drafts with a model, one pass a token, and keeps what judges read of the draft. Calls no `generate`.
 
     Args:
-        draft ([`CachedModel`]): The draft and its cache.
+        draft ([`Passes`]): The draft, over the same texts.
         num_tokens (`int`): Candidates a round.
         processors ([`LogitsProcessorList`], *optional*): Applied to the draft's logits, as to the target's.
         do_sample (`bool`, *optional*, defaults to `False`): Sample from the draft instead of taking its argmax.
         schedule (`str`, *optional*, defaults to `"constant"`): `"heuristic"` and `"heuristic_transient"` add 2 after a
-            fully accepted window and take 1 away after any other, as transformers does. Each call starts afresh.
+            fully accepted window and take 1 away after any other, as transformers does; each row for itself. Each call
+            starts afresh.
         confidence_threshold (`float`, *optional*, defaults to `0`): Stop drafting after a token to which the draft
             gave a lower probability; 0 never stops. The threshold stays as it is (transformers moves it between
             rounds).
         eos_token_ids (`set[int]`, *optional*): Drafting stops after one of them.
         vocab_size (`int`, *optional*): Size of the target's vocabulary. Models that share a tokenizer may pad their
             vocabularies differently: further logits of the draft are cut off, missing ones are never proposed.
+        keep_logits (`bool`, *optional*, defaults to `False`): Return the draft's logits.
         keep_hidden (`bool`, *optional*, defaults to `False`): Return hidden states; costs a pass over the last
             candidate, which fills the cache for the next round.
         device (`torch.device`, *optional*): Where the candidates are wanted; default: where the draft is.
@@ -93,7 +94,7 @@ class DraftCandidates(CandidateGenerator):
 
     def __init__(
         self,
-        draft: CachedModel,
+        draft: Passes,
         num_tokens: int,
         processors: LogitsProcessorList | None = None,
         do_sample: bool = False,
@@ -101,6 +102,7 @@ class DraftCandidates(CandidateGenerator):
         confidence_threshold: float = 0.0,
         eos_token_ids: frozenset[int] = frozenset(),
         vocab_size: int | None = None,
+        keep_logits: bool = False,
         keep_hidden: bool = False,
         device: torch.device | None = None,
     ) -> None:
@@ -111,112 +113,158 @@ class DraftCandidates(CandidateGenerator):
         self.schedule = schedule
         self.confidence_threshold = confidence_threshold
         self.eos_token_ids = eos_token_ids
-        self.vocab_size = vocab_size
+        self.keep_logits = keep_logits
         self.keep_hidden = keep_hidden
-        self._known_tokens = vocab_size_of(draft.model)
         self.device = device if device is not None else draft.model.device
+        known = vocab_size_of(draft.model)
+        self._vocab_size = vocab_size if vocab_size is not None else known
+        self._last_token = known - 1
+        self._num_tokens: list[int] | None = None  # of each row
 
     @property
     def calls(self) -> int:
         return self.draft.calls
 
-    def propose(self, input_ids: torch.Tensor, limit: int) -> Candidates:
+    def record_hidden(self) -> AbstractContextManager[None]:
+        """See [`CandidateSource.record_hidden`]."""
+        return self.draft.record_hidden()
+
+    def propose(self, text: Text, limits: Sequence[int]) -> Candidates:
         """See [`CandidateSource.propose`]."""
-        ids = input_ids.to(self.draft.model.device)
-        known = ids.shape[1]
+        if self._num_tokens is None:
+            self._num_tokens = [self.num_tokens] * len(text.ends)
+        counts = [min(wanted, limit) for wanted, limit in zip(self._num_tokens, limits, strict=True)]
         tokens: list[torch.Tensor] = []
         logits: list[torch.Tensor] = []
         scores: list[torch.Tensor] = []
         hidden: list[torch.Tensor | None] = []
-        while len(tokens) < min(self.num_tokens, limit):
-            row, state = self._forward(ids)
-            row = row[..., : self.vocab_size]
-            missing = 0 if self.vocab_size is None else self.vocab_size - row.shape[-1]
-            score = process(self.processors, ids, torch.nn.functional.pad(row, (0, missing), value=-torch.inf))
+        while len(tokens) < max(counts):
+            new = tokens[-1] if tokens else self.draft.unseen(text).to(self.draft.model.device)
+            row, state = self._forward(new)
+            score = process(self.processors, text, tokens, self._in_target_vocabulary(row))
             if self.do_sample:
                 token = torch.multinomial(score[:, 0].softmax(-1), num_samples=1)
             else:
                 token = score[:, 0].argmax(-1, keepdim=True)
-            ids = torch.cat([ids, token], dim=-1)
             tokens.append(token)
-            logits.append(row)
-            scores.append(score)
+            if self.keep_logits:
+                logits.append(row[..., : self._vocab_size])
+            if self.do_sample:
+                scores.append(score)
             hidden.append(state)
-            if self._stops(token, score):
-                break
+            self._shorten(counts, len(tokens), token, score)
         if not tokens:
-            return Candidates(ids[:, known:].to(self.device))
+            return Candidates(text.ids[:, :0], counts)
         if self.keep_hidden:
-            hidden.append(self._forward(ids)[1])
+            hidden.append(self._forward(tokens[-1])[1])
+
+        def joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor:
+            return torch.cat([part for part in parts if part is not None], dim=1).to(self.device)
+
         return Candidates(
-            torch.cat(tokens, dim=-1).to(self.device),
-            torch.cat(logits, dim=1).to(self.device),
-            torch.cat(scores, dim=1).to(self.device),
-            torch.cat([h for h in hidden if h is not None], dim=1).to(self.device) if self.keep_hidden else None,
+            joined(tokens),
+            counts,
+            joined(logits) if self.keep_logits else None,
+            joined(scores) if self.do_sample else None,
+            joined(hidden) if self.keep_hidden else None,
         )
 
-    def _forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Run what the draft has not seen; rows of its last token."""
-        new = ids[:, self.draft.length :]
-        return self.draft.forward(new.clamp(max=self._known_tokens - 1), rows=1)  # a token it lacks must not crash it
+    def _forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self._vocab_size > self._last_token + 1:
+            tokens = tokens.clamp(max=self._last_token)  # a token that the draft lacks must not crash it
+        return self.draft.forward(tokens, rows=1)
 
-    def _stops(self, token: torch.Tensor, score: torch.Tensor) -> bool:
+    def _in_target_vocabulary(self, row: torch.Tensor) -> torch.Tensor:
+        missing = self._vocab_size - row.shape[-1]
+        if missing > 0:
+            return torch.nn.functional.pad(row, (0, missing), value=-torch.inf)
+        return row[..., : self._vocab_size] if missing else row
+
+    def _shorten(self, counts: list[int], drafted: int, token: torch.Tensor, score: torch.Tensor) -> None:
+        """End the windows of the rows that stop after this token."""
+        unsure = [False] * len(counts)
         if self.confidence_threshold:
-            confidence = score[:, 0].softmax(-1).gather(-1, token)
-            if confidence.min() < self.confidence_threshold:
-                return True
+            confidence = score[:, 0].softmax(-1).gather(-1, token)[:, 0]
+            unsure = (confidence < self.confidence_threshold).tolist()
         # On an accelerator the look would cost a synchronisation a token, and drafting on past the end is harmless:
         # the text ends at the end token, if that is kept.
-        return token.device.type == "cpu" and bool(self.eos_token_ids) and token.item() in self.eos_token_ids
+        looks = token.device.type == "cpu" and bool(self.eos_token_ids)
+        if not looks and not self.confidence_threshold:
+            return
+        ended = [t in self.eos_token_ids for t in token[:, 0].tolist()] if looks else unsure
+        for row, stops in enumerate(zip(unsure, ended, strict=True)):
+            if any(stops):
+                counts[row] = min(counts[row], drafted)
 
-    def update(self, input_ids: torch.Tensor, scores: torch.Tensor, n_accepted: int) -> None:
+    def update(self, text: Text, found: Candidates, scores: torch.Tensor, accepted: Sequence[int]) -> None:
         """See [`CandidateSource.update`]. Keeps in the cache what is still the text, but its last token."""
-        self.draft.rollback(max(0, self.draft.length - (input_ids.shape[1] - 1)))
-        if self.schedule != "constant":
-            full = n_accepted == scores.shape[1] - 1
-            self.num_tokens = self.num_tokens + 2 if full else max(1, self.num_tokens - 1)
+        self.draft.keep(text)
+        if self.schedule != "constant" and self._num_tokens is not None:
+            rows = zip(self._num_tokens, accepted, found.counts, strict=True)
+            self._num_tokens = [n + 2 if kept == count else max(1, n - 1) for n, kept, count in rows]
+
+    def select(self, kept: Sequence[int]) -> None:
+        """See [`CandidateSource.select`]."""
+        self.draft.select(kept)
+        if self._num_tokens is not None:
+            self._num_tokens = [self._num_tokens[i] for i in kept]
 
     def get_candidates(self, input_ids: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The interface of transformers: `input_ids` with the candidates appended, and their processed logits."""
-        found = self.propose(input_ids, limit=self.num_tokens)
+        """The interface of transformers: `input_ids` with the candidates appended, and their processed logits if they
+        were sampled."""
+        limit = self.num_tokens if self._num_tokens is None else self._num_tokens[0]
+        found = self.propose(Text(input_ids), [limit])
         return torch.cat([input_ids, found.tokens.to(input_ids.device)], dim=-1), found.scores
 
     def update_candidate_strategy(self, input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> None:
         """The interface of transformers: see [`update`]."""
-        self.update(input_ids, scores, num_matches)
+        found = Candidates(input_ids[:, :0], counts=[scores.shape[1] - 1])
+        self.update(Text(input_ids), found, scores, [num_matches])
 
 
 class TransformersCandidates:
     """Any candidate generator of transformers (prompt lookup, early exit, other tokenizers, ...) as a
-    [`CandidateSource`].
+    [`CandidateSource`], for one row.
 
     Args:
         generator ([`CandidateGenerator`]): Made by the model's own factory.
         device (`torch.device`): Where the candidates are wanted.
-        needs_logits (`bool`, *optional*, defaults to `False`): Whether the judge reads the draft's logits.
+        do_sample (`bool`, *optional*, defaults to `False`): Whether the call samples.
+        keep_logits (`bool`, *optional*, defaults to `False`): Whether the judge reads the draft's logits.
     """
 
-    def __init__(self, generator: CandidateGenerator, device: torch.device, needs_logits: bool = False) -> None:
+    def __init__(
+        self, generator: CandidateGenerator, device: torch.device, do_sample: bool = False, keep_logits: bool = False
+    ) -> None:
         self.generator = generator
         self.device = device
-        self.needs_logits = needs_logits
+        self.do_sample = do_sample
+        self.keep_logits = keep_logits
         self.calls = 0
 
-    def propose(self, input_ids: torch.Tensor, limit: int) -> Candidates:
+    def record_hidden(self) -> AbstractContextManager[None]:
+        """See [`CandidateSource.record_hidden`]."""
+        raise NotImplementedError(f"{type(self.generator).__name__} has no hidden states.")
+
+    def propose(self, text: Text, limits: Sequence[int]) -> Candidates:
         """See [`CandidateSource.propose`]."""
-        ids, scores = self.generator.get_candidates(input_ids)
-        tokens = ids[:, input_ids.shape[1] :][:, :limit].to(self.device)
-        if tokens.shape[1] == 0:
-            return Candidates(tokens)
+        ids, scores = self.generator.get_candidates(text.ids)
+        tokens = ids[:, text.ids.shape[1] :][:, : limits[0]].to(self.device)
+        count = tokens.shape[1]
+        if count == 0:
+            return Candidates(tokens, [0])
         if scores is not None:
-            scores = scores[:, : tokens.shape[1]].to(self.device, torch.float32)
-        elif self.needs_logits:
+            scores = scores[:, :count].to(self.device, torch.float32)
+        elif self.keep_logits:
             raise ValueError(
                 f"This judge reads draft_logits, but {type(self.generator).__name__} has none; use a judge that reads "
                 "the target only."
             )
-        return Candidates(tokens, scores, scores)
+        return Candidates(tokens, [count], scores, scores if self.do_sample else None)
 
-    def update(self, input_ids: torch.Tensor, scores: torch.Tensor, n_accepted: int) -> None:
+    def update(self, text: Text, found: Candidates, scores: torch.Tensor, accepted: Sequence[int]) -> None:
         """See [`CandidateSource.update`]."""
-        self.generator.update_candidate_strategy(input_ids, scores, n_accepted)
+        self.generator.update_candidate_strategy(text.ids, scores, accepted[0])
+
+    def select(self, kept: Sequence[int]) -> None:
+        """One row: nothing to choose from."""

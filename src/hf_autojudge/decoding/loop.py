@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    EosTokenCriteria,
-    GenerationConfig,
-    LogitsProcessorList,
-    MaxLengthCriteria,
-    PreTrainedModel,
-    StoppingCriteriaList,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
-)
-from transformers.cache_utils import DynamicCache
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
-from hf_autojudge.decoding.candidates import CandidateSource, process
-from hf_autojudge.decoding.passes import CachedModel, unwrap_peft
+from hf_autojudge.decoding.call import Call
+from hf_autojudge.decoding.candidates import CandidateSource
+from hf_autojudge.decoding.passes import CachedModel, Passes, unwrap_peft
+from hf_autojudge.decoding.processing import process
 from hf_autojudge.decoding.sources import DraftOptions, make_source
 from hf_autojudge.decoding.stats import JudgeStats, Stopwatch
+from hf_autojudge.decoding.stopping import Stopping
 from hf_autojudge.decoding.verifier import (
     Verification,
     accepted_run,
@@ -115,133 +109,123 @@ class JudgedDecoding:
         """Generate. Called by transformers' `generate` with everything prepared.
 
         Returns:
-            `torch.LongTensor` of shape `(1, length)`, or, with `return_dict_in_generate=True`,
-            [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a [`JudgeStats`].
+            `torch.LongTensor` of shape `(B, length)`, rows that ended earlier filled up with the pad token; or, with
+            `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a
+            [`JudgeStats`]. In its `scores` and `logits`, rows that have ended hold zeros.
         """
-        _check_call(model, input_ids, generation_config, logits_processor, model_kwargs)
-        threshold = self._checked_threshold(judge_threshold)
-        threshold = self.threshold if threshold is None else threshold
-        judge = _on_device(self.judge, model.device)
-        options = DraftOptions.resolve(
+        call = Call(
             model,
             self.draft,
+            input_ids,
+            logits_processor,
+            Stopping(stopping_criteria, int(generation_config.max_length)),
             generation_config,
+            model_kwargs,
+            self.tokenizer,
+            self.assistant_tokenizer,
+            self.streamer,
+        )
+        threshold = self._checked_threshold(judge_threshold)
+        judge = _on_device(self.judge, model.device)
+        options = DraftOptions.resolve(
+            call,
             judge.window,
             num_assistant_tokens,
             num_assistant_tokens_schedule,
             assistant_confidence_threshold,
         )
-        criteria = _Stopping(stopping_criteria, int(generation_config.max_length))
-        source = make_source(
-            model,
-            self.draft,
-            judge,
-            options,
-            generation_config,
-            input_ids,
-            logits_processor,
-            model_kwargs,
-            criteria.eos_token_ids,
-            self.tokenizer,
-            self.assistant_tokenizer,
-        )
-        if self.streamer is not None:
-            self.streamer.put(input_ids.cpu())
-
-        target = CachedModel(
-            model,
-            model_kwargs.pop("past_key_values"),
-            {k: v for k, v in model_kwargs.items() if k not in ("logits_to_keep", "use_cache")},
-        )
-        with ExitStack() as stack:
+        with call.stack as stack:
+            source = make_source(call, judge, options)
+            target = call.target_passes(generation_config.prompt_lookup_num_tokens or options.num_tokens)
             if "target_hidden" in judge.reads:
                 stack.enter_context(target.record_hidden())
             if "draft_hidden" in judge.reads:
-                stack.enter_context(source.draft.record_hidden())  # type: ignore[attr-defined]  # make_source checked it
-            return self._decode(
-                target, source, judge, threshold, input_ids, logits_processor, criteria, generation_config
-            )
+                stack.enter_context(source.record_hidden())
+            return self._decode(call, target, source, judge, self.threshold if threshold is None else threshold)
 
     def _decode(
-        self,
-        target: CachedModel,
-        source: CandidateSource,
-        judge: Judge,
-        threshold: float | None,
-        input_ids: torch.Tensor,
-        processors: LogitsProcessorList,
-        criteria: _Stopping,
-        config: GenerationConfig,
+        self, call: Call, target: Passes, source: CandidateSource, judge: Judge, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
+        text, stopping, config = call.text(), call.stopping, call.config
+        device = call.input_ids.device
         stats, watch = JudgeStats(), Stopwatch(target.model.device)
-        keeps_scores = config.return_dict_in_generate and config.output_scores
-        keeps_logits = config.return_dict_in_generate and config.output_logits
-        all_scores: list[torch.Tensor] = []
-        all_logits: list[torch.Tensor] = []
-        prompt_length = input_ids.shape[1]
-        done = False
+        collects = config.return_dict_in_generate
+        all_scores = _Collected(call.batch) if collects and config.output_scores else None
+        all_logits = _Collected(call.batch) if collects and config.output_logits else None
+        if self.streamer is not None:
+            self.streamer.put(call.input_ids.cpu())
         with watch.part("all"):
-            while not done:
+            while text.rows:
                 # 1. Draft; every round adds at least one token of the target's
-                known = input_ids.shape[1]
                 with watch.part("draft"):
-                    found = source.propose(input_ids, criteria.max_length - known - 1)
+                    found = source.propose(text, [stopping.max_length - end - 1 for end in text.ends])
                 k = found.tokens.shape[1]
-                ids = torch.cat([input_ids, found.tokens], dim=-1)
 
                 # 2. One target pass over the last token and the candidates (the first round: over the prompt and them)
                 with watch.part("target"):
-                    logits, states = target.forward(ids[:, target.length :], rows=k + 1)
-                logits = logits.to(input_ids.device)
-                scores = process(processors, ids, logits)
+                    new = torch.cat([target.unseen(text), found.tokens], dim=-1)
+                    logits, states = target.forward(new, rows=k + 1)
+                logits = logits.to(device)
+                scores = process(call.processors, text, [found.tokens], logits)
                 if config.do_sample and found.scores is None:
                     choices = torch.multinomial(scores.softmax(-1).flatten(0, 1), num_samples=1).view(-1, k + 1)
                 else:
                     choices = scores.argmax(-1)
 
                 # 3. Which candidates stay, and what follows them
+                shorter = min(found.counts) < k
                 v = Verification(
                     Window(found.tokens, choices[:, :-1], states, found.hidden, logits, found.logits),
                     scores,
                     found.scores,
                     choices,
+                    torch.tensor(found.counts, device=device)[:, None] if shorter else None,
                 )
-                sampling_test = config.do_sample and found.scores is not None
-                standard = speculative_sampling if sampling_test else exact_match
+                standard = exact_match if found.scores is None else speculative_sampling
                 n, passed = accepted_run([standard, judge_test(judge, threshold)] if k else [standard], v)
                 following = next_token(v, n, config.do_sample)
                 # the round's only synchronisation with the device
-                n_host, *rest = torch.cat([n, following, passed.long(), found.tokens], dim=-1)[0].tolist()
-                emitted = rest[1 + k :][:n_host]
-                if self.bonus_token or n_host < k or k == 0:
-                    emitted.append(rest[0])
+                on_host = torch.cat([n, following, passed.long(), found.tokens], dim=-1).tolist()
 
                 # 4. Emit, up to the first token that ends the text
-                new = torch.cat([found.tokens[:, :n_host], following], dim=-1)[:, : len(emitted)]
-                grown = torch.cat([input_ids, new], dim=-1)
-                if keeps_scores:
-                    all_scores += scores[:, : len(emitted)].unbind(1)
-                m, done = criteria.first_stop(grown, emitted, all_scores if keeps_scores else None)
-                input_ids = grown[:, : known + m]
-                del all_scores[input_ids.shape[1] - prompt_length :]
-                if keeps_logits:
-                    all_logits += logits[:, :m].unbind(1)
-                if self.streamer is not None:
-                    self.streamer.put(input_ids[:, known:].cpu())
+                emitted = [
+                    row[2 + k : 2 + k + row[0]] + ([row[1]] if self.bonus_token or row[0] < count or not count else [])
+                    for row, count in zip(on_host, found.counts, strict=True)
+                ]
+                added = n + 1
+                if not self.bonus_token and k:
+                    added = added - (n == (k if v.counts is None else v.counts)).long()
+                tokens = torch.cat([found.tokens, following], dim=-1).scatter(1, n, following)
+                text.extend(tokens, added, [len(row) for row in emitted])
+                going_on, accepted = [], []
+                for i, row in enumerate(emitted):
+                    number = text.rows[i]
+                    for collected, values in ((all_scores, scores), (all_logits, logits)):
+                        if collected is not None:
+                            collected.rows[number] += values[i : i + 1, : len(row)].unbind(1)
+                    m, ended = stopping.first_stop(
+                        text, i, row, None if all_scores is None else all_scores.rows[number]
+                    )
+                    for collected in (all_scores, all_logits):
+                        if collected is not None:
+                            del collected.rows[number][text.ends[i] - len(row) + m - text.prompt_length :]
+                    if self.streamer is not None:
+                        self.streamer.put(torch.tensor(row[:m]))
+                    if ended:
+                        text.finish(i, text.ends[i] - len(row) + m)
+                    else:
+                        going_on.append(i)
+                    n_host, _, *passed_on_host = on_host[i][: 2 + k]
+                    accepted.append(min(n_host, m))
+                    stats.add_round(m, found.counts[i], accepted[i], sum(passed_on_host[: accepted[i]]))
 
-                # 5. Both caches keep exactly the emitted tokens but the last
-                target.rollback(target.length - (input_ids.shape[1] - 1))
+                # 5. Both caches keep exactly the texts but their last tokens
+                target.keep(text)
                 with watch.part("draft"):
-                    source.update(input_ids, scores, min(n_host, m))
-
-                kept = min(n_host, m)
-                matched = sum(rest[1 : 1 + kept])
-                stats.rounds += 1
-                stats.new_tokens += m
-                stats.drafted += k
-                stats.matched += matched
-                stats.accepted_by_judge += kept - matched
-                stats.histogram[kept] += 1
+                    source.update(text, found, scores, accepted)
+                if len(going_on) < len(emitted):
+                    for part in (text, target, source):
+                        part.select(going_on)
         if self.streamer is not None:
             self.streamer.end()
         stats.target_calls = target.calls
@@ -249,41 +233,30 @@ class JudgedDecoding:
         stats.draft_seconds = watch.seconds("draft")
         stats.target_seconds = watch.seconds("target")
         stats.other_seconds = watch.seconds("all") - stats.draft_seconds - stats.target_seconds
+        pad = config._pad_token_tensor
+        sequences = text.sequences(0 if pad is None else int(pad))
         if not config.return_dict_in_generate:
-            return input_ids
+            return sequences
         output = GenerateDecoderOnlyOutput(
-            sequences=input_ids,
-            scores=tuple(all_scores) if keeps_scores else None,
-            logits=tuple(all_logits) if keeps_logits else None,
-            past_key_values=target.cache,
+            sequences=sequences,
+            scores=all_scores and all_scores.steps(),
+            logits=all_logits and all_logits.steps(),
+            past_key_values=target.cache if isinstance(target, CachedModel) else None,
         )
         output.judge_stats = stats
         return output
 
 
-class _Stopping:
-    """Where the text ends, to the token. End tokens and the length are looked up on the host, where the tokens already
-    are; other criteria see every prefix, as in plain `generate`."""
+class _Collected:
+    """What `generate` returns of every step, gathered row by row: tensors of shape `(1, V)`."""
 
-    def __init__(self, criteria: StoppingCriteriaList, max_length: int) -> None:
-        eos = [c.eos_token_id for c in criteria if isinstance(c, EosTokenCriteria)]
-        self.eos_token_ids = frozenset(token for ids in eos for token in ids.flatten().tolist())
-        # a length criterion of the caller's replaces the one that `generate` makes
-        self.max_length = min((c.max_length for c in criteria if type(c) is MaxLengthCriteria), default=max_length)
-        self.others = StoppingCriteriaList(c for c in criteria if type(c) not in (EosTokenCriteria, MaxLengthCriteria))
+    def __init__(self, batch: int) -> None:
+        self.rows: list[list[torch.Tensor]] = [[] for _ in range(batch)]
 
-    def first_stop(self, ids: torch.Tensor, emitted: list[int], scores: list[torch.Tensor] | None) -> tuple[int, bool]:
-        """How many of the emitted tokens stand, and whether the text then ends. `ids` and `scores` end in theirs."""
-        for i, token in enumerate(emitted, start=1):
-            later = len(emitted) - i
-            length = ids.shape[1] - later
-            if token in self.eos_token_ids or length >= self.max_length:
-                return i, True
-            if self.others:
-                seen = None if scores is None else tuple(scores[: len(scores) - later])
-                if bool(self.others(ids[:, :length], seen).all()):
-                    return i, True
-        return len(emitted), False
+    def steps(self) -> tuple[torch.Tensor, ...]:
+        """One tensor of shape `(B, V)` a step; rows that have ended hold zeros."""
+        nothing = torch.zeros_like(self.rows[0][0])
+        return tuple(torch.cat(step) for step in zip_longest(*self.rows, fillvalue=nothing))
 
 
 def _on_device(judge: Judge, device: torch.device) -> Judge:
@@ -291,52 +264,3 @@ def _on_device(judge: Judge, device: torch.device) -> Judge:
     if isinstance(judge, torch.nn.Module) and any(p.device != device for p in judge.parameters()):
         judge.to(device)
     return judge
-
-
-def _check_call(
-    model: PreTrainedModel,
-    input_ids: torch.Tensor,
-    config: GenerationConfig,
-    processors: LogitsProcessorList,
-    model_kwargs: dict[str, Any],
-) -> None:
-    """Refuse what judged decoding cannot do, in one sentence each."""
-    name = type(model).__name__
-    cache = model_kwargs.get("past_key_values")
-    problem = None
-    if model.config.is_encoder_decoder:
-        problem = f"{name} is an encoder-decoder; judge= works with decoder-only models."
-    elif model._is_stateful:
-        problem = (
-            f"{name} keeps a recurrent state that cannot be rolled back; judge= works with attention caches only."
-        )
-    elif (config.num_beams or 1) > 1:
-        problem = f"num_beams={config.num_beams} was given; judge= works without beams, so leave it at 1."
-    elif (config.num_return_sequences or 1) > 1:
-        problem = (
-            f"num_return_sequences={config.num_return_sequences} was given; judge= returns one sequence a prompt, "
-            "so call generate once for each."
-        )
-    elif any(isinstance(p, UnbatchedClassifierFreeGuidanceLogitsProcessor) for p in processors):
-        problem = "guidance_scale keeps a cache of its own that cannot be rolled back; judge= works without it."
-    elif model_kwargs.get("inputs_embeds") is not None:
-        problem = "`inputs_embeds` was given, but the draft reads tokens; pass `input_ids`."
-    elif input_ids.shape[1] == 0:
-        problem = "The prompt is empty (input_ids has 0 tokens); pass at least one token, for instance the BOS token."
-    elif input_ids.shape[0] != 1:
-        problem = (
-            f"judge= decodes one prompt at a time; got a batch of {input_ids.shape[0]}. Call generate for each prompt."
-        )
-    elif not model_kwargs.get("use_cache", True):
-        problem = "use_cache=False was given; judge= needs the cache."
-    elif config.output_attentions or config.output_hidden_states:
-        problem = "output_attentions and output_hidden_states are not collected with judge=; leave them off."
-    elif not isinstance(cache, DynamicCache):
-        problem = f"A {type(cache).__name__} cannot be rolled back; judge= needs a DynamicCache (the default)."
-    elif cache.get_seq_length() >= input_ids.shape[1]:
-        problem = (
-            f"past_key_values holds {cache.get_seq_length()} tokens and input_ids {input_ids.shape[1]}; pass the "
-            "whole text as input_ids, the cached tokens included."
-        )
-    if problem:
-        raise ValueError(problem)

@@ -1,16 +1,18 @@
-"""Forward passes of one model over its growing text: the cache, the mask, the positions, and taking tokens back."""
+"""Forward passes of one model over growing texts: the cache, the mask, the positions, and taking tokens back."""
 
 from __future__ import annotations
 
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
+
+from hf_autojudge.decoding.text import Text
 
 # How inputs with one entry a token go on, from the last entry and the steps 1, 2, ... after it; as in transformers'
 # `_update_model_kwargs_for_generation`
@@ -21,8 +23,50 @@ _CONTINUE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
+class Passes(Protocol):
+    """How the passes of a model over a [`Text`] are run: what an engine replaces. [`CachedModel`] for one row,
+    [`RaggedModel`] for several, and for static caches.
+
+    Attributes:
+        model ([`PreTrainedModel`])
+        calls (`int`): Forward passes so far, each counted once for every row it served.
+    """
+
+    model: PreTrainedModel
+    calls: int
+
+    def unseen(self, text: Text) -> torch.Tensor:
+        """The tokens of the text to run next, shape `(A, n)`: the same number for every row, at least 1."""
+        ...
+
+    def forward(self, tokens: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Run tokens that follow those run before.
+
+        Args:
+            tokens (`torch.LongTensor` of shape `(A, n)`): The new tokens.
+            rows (`int`): For how many of the last of them logits are wanted.
+
+        Returns:
+            Logits in float32, shape `(A, rows, V)`, and, inside [`record_hidden`], what the output head read, shape
+            `(A, rows, hidden size)`; else `None` or that.
+        """
+        ...
+
+    def keep(self, text: Text) -> None:
+        """Forget what is not, or no more, in the text; its last token too."""
+        ...
+
+    def select(self, kept: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        ...
+
+    def record_hidden(self) -> AbstractContextManager[None]:
+        """While open, [`forward`] also returns what the output head read."""
+        ...
+
+
 class CachedModel:
-    """A model with its cache. [`forward`] runs new tokens, [`rollback`] forgets the last ones.
+    """A model with its cache, for one row. [`forward`] runs new tokens, [`rollback`] forgets the last ones.
 
     Args:
         model ([`PreTrainedModel`]): A decoder-only model.
@@ -47,43 +91,47 @@ class CachedModel:
         given = {name: value for name, value in (inputs or {}).items() if value is not None}
         self._per_token: dict[str, torch.Tensor] = {name: given.pop(name) for name in _CONTINUE if name in given}
         self._inputs = given
+        # With nothing of its own to prepare, a model needs the tokens and the cache only: a tenth of the overhead
+        self._lean = not given and not self._per_token and prepares_as_usual(model)
         self.length = int(cache.get_seq_length())
         self.calls = 0
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._hidden: torch.Tensor | None = None
+        self._keeps_logits = keeps_logits(model)
+        self._head_input = HeadInput(model)
         cache.activate_past_recording()
 
+    def unseen(self, text: Text) -> torch.Tensor:
+        """See [`Passes.unseen`]."""
+        return text.ids[:, self.length : text.ends[0]]
+
     def forward(self, tokens: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Run tokens that follow the cached ones.
-
-        Args:
-            tokens (`torch.LongTensor` of shape `(B, n)`): The new tokens.
-            rows (`int`): For how many of the last of them logits are wanted.
-
-        Returns:
-            Logits in float32, shape `(B, rows, V)`, and, inside [`record_hidden`], what the output head read, shape
-            `(B, rows, hidden size)`; else `None`.
-        """
+        """See [`Passes.forward`]."""
         total = self.length + tokens.shape[1]
+        kept = {"logits_to_keep": rows} if self._keeps_logits else {}
+        if self._lean:
+            inputs = {"input_ids": tokens, "past_key_values": self.cache, "use_cache": True, **kept}
+        else:
+            inputs = self._prepared(tokens, total, kept)
+        self._head_input.seen = None
+        logits = self.model(**inputs, return_dict=True).logits[:, -rows:].float()
+        self.length = total
+        self.calls += 1
+        hidden = self._head_input.seen
+        return logits, None if hidden is None else hidden[:, -rows:]
+
+    def _prepared(self, tokens: torch.Tensor, total: int, kept: dict[str, int]) -> dict[str, Any]:
         for name, values in self._per_token.items():
             if (missing := total - values.shape[-1]) > 0:
                 steps = torch.arange(1, missing + 1, dtype=values.dtype, device=values.device)
                 self._per_token[name] = torch.cat([values, _CONTINUE[name](values[..., -1:], steps)], dim=-1)
-        inputs = self.model.prepare_inputs_for_generation(  # cuts positions and types to the new tokens
+        return self.model.prepare_inputs_for_generation(  # cuts positions and types to the new tokens
             tokens,
             past_key_values=self.cache,
             is_first_iteration=self.calls == 0,
             use_cache=True,
-            **({"logits_to_keep": rows} if self._keeps_logits else {}),
+            **kept,
             **self._per_token,
             **self._inputs,
         )
-        self._hidden = None
-        outputs = self.model(**inputs, return_dict=True)
-        self.length = total
-        self.calls += 1
-        hidden = None if self._hidden is None else self._hidden[:, -rows:]
-        return outputs.logits[:, -rows:].float(), hidden
 
     def rollback(self, n: int) -> None:
         """Forget the last `n` tokens. Also to be called with 0 after a pass: window layers then drop what they need no
@@ -92,27 +140,70 @@ class CachedModel:
         self.length -= n
         self._per_token = {name: values[..., : self.length] for name, values in self._per_token.items()}
 
+    def keep(self, text: Text) -> None:
+        """See [`Passes.keep`]."""
+        self.rollback(max(0, self.length - (text.ends[0] - 1)))
+
+    def select(self, kept: Sequence[int]) -> None:
+        """One row: nothing to choose from."""
+
+    def record_hidden(self) -> AbstractContextManager[None]:
+        """See [`Passes.record_hidden`]."""
+        return self._head_input.recording()
+
+
+class HeadInput:
+    """What a model's output head reads in its passes: exactly the rows whose logits are kept.
+
+    Attributes:
+        seen (`torch.Tensor` of shape `(B, rows, hidden size)`, *optional*): Of the last pass while recording.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.seen: torch.Tensor | None = None
+
     @contextmanager
-    def record_hidden(self) -> Iterator[None]:
-        """While open, [`forward`] also returns what the output head read (it sees exactly the rows whose logits are
-        kept)."""
-        head = self.model.get_output_embeddings()
-        if head is None:
-            raise ValueError(
-                f"{type(self.model).__name__} has no output embeddings, so a judge cannot read its hidden states; "
-                "use a judge that reads logits only, such as KLRule."
-            )
+    def recording(self) -> Iterator[None]:
+        """Look while the context is open.
+
+        Raises:
+            ValueError: If the model has no output head.
+        """
+        head = output_head(self.model)
         owner = threading.get_ident()  # another thread may generate with the same model
 
-        def keep(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        def look(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             if threading.get_ident() == owner:
-                self._hidden = args[0]
+                self.seen = args[0]
 
-        handle = head.register_forward_pre_hook(keep)
+        handle = head.register_forward_pre_hook(look)
         try:
             yield
         finally:
             handle.remove()
+            self.seen = None
+
+
+def output_head(model: PreTrainedModel) -> torch.nn.Module:
+    """The module that makes logits of hidden states. Raises `ValueError` if the model has none."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(
+            f"{type(model).__name__} has no output embeddings, so a judge cannot read its hidden states; use a judge "
+            "that reads logits only, such as KLRule."
+        )
+    return head
+
+
+def keeps_logits(model: PreTrainedModel) -> bool:
+    """Whether the model can compute the logits of its last rows only."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def prepares_as_usual(model: PreTrainedModel) -> bool:
+    """Whether the model leaves the preparation of its inputs to transformers."""
+    return type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
 
 
 def hidden_size(model: PreTrainedModel) -> int:

@@ -5,19 +5,15 @@ The only file that calls `model._get_candidate_generator`; checked with transfor
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
+from hf_autojudge.decoding.call import Call
 from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates, Schedule, TransformersCandidates
-from hf_autojudge.decoding.passes import CachedModel, hidden_size, rewindable_cache, vocab_size
+from hf_autojudge.decoding.passes import hidden_size, vocab_size
 from hf_autojudge.judges import Judge
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 DEFAULT_NUM_ASSISTANT_TOKENS = 20  # transformers' own
 SCHEDULES = ("constant", "heuristic", "heuristic_transient")
@@ -35,25 +31,23 @@ class DraftOptions:
     @classmethod
     def resolve(
         cls,
-        target: PreTrainedModel,
-        draft: PreTrainedModel | None,
-        generation_config: GenerationConfig,
+        call: Call,
         judge_window: int | None,
         num_tokens: int | None,
         schedule: str | None,
         confidence_threshold: float | None,
     ) -> DraftOptions:
-        """Raises `ValueError` for a number of tokens below 1, an unknown schedule, or a confidence threshold outside
-        [0, 1]."""
+        """Raises `ValueError` for a number of tokens below 1, an unknown schedule, a confidence threshold outside
+        [0, 1], or a schedule with a static cache."""
         defaults = GenerationConfig._get_default_generation_params()
 
         def first(given: Any, name: str, otherwise: Any) -> Any:
             if given is not None:
                 return given
             # transformers has filled the merged config with its defaults: only another value was set by somebody
-            if (merged := getattr(generation_config, name)) != defaults[name]:
+            if (merged := getattr(call.config, name)) != defaults[name]:
                 return merged
-            for model in (target, draft):
+            for model in (call.model, call.draft):
                 if model is not None and getattr(model.generation_config, name) is not None:
                     return getattr(model.generation_config, name)
             return otherwise
@@ -67,50 +61,58 @@ class DraftOptions:
             raise ValueError(f"num_assistant_tokens_schedule must be one of {SCHEDULES}; got {s!r}.")
         if not 0 <= c <= 1:
             raise ValueError(f"assistant_confidence_threshold must lie in [0, 1]; got {c}.")
+        if s != "constant" and call.engine == "static":
+            raise ValueError(
+                f'num_assistant_tokens_schedule="{s}" changes the number of candidates, which a static cache cannot; '
+                'use "constant".'
+            )
         return cls(n, s, float(c))
 
 
-def make_source(
-    target: PreTrainedModel,
-    draft: PreTrainedModel | None,
-    judge: Judge,
-    options: DraftOptions,
-    generation_config: GenerationConfig,
-    input_ids: torch.Tensor,
-    processors: LogitsProcessorList,
-    model_kwargs: dict[str, Any],
-    eos_token_ids: frozenset[int],
-    tokenizer: PreTrainedTokenizerBase | None,
-    assistant_tokenizer: PreTrainedTokenizerBase | None,
-) -> CandidateSource:
+def make_source(call: Call, judge: Judge, options: DraftOptions) -> CandidateSource:
     """Our own generator for a draft with the target's tokens, transformers' factory for everything else.
 
     Raises:
         ValueError: If there is no source, the vocabularies differ and no tokenizers are given, the draft cannot be
             rolled back, or the judge was made for other models.
     """
-    other_source = _other_source(generation_config, draft)
+    target, draft = call.model, call.draft
+    other_source = _other_source(call.config, draft)
     if draft is None and other_source is None:
         raise ValueError(
             "judge= needs somebody to propose tokens: pass `assistant_model=` (a draft model), or another source "
             "such as `prompt_lookup_num_tokens=`."
         )
-    lean = draft is not None and other_source is None and _same_tokens(target, draft, tokenizer, assistant_tokenizer)
+    lean = draft is not None and other_source is None and _same_tokens(call)
     if lean:
         _check_draft(draft)
     judge.check_models(hidden_size(target), hidden_size(draft) if lean else None, vocab_size(target))
     if lean:
-        return _draft_candidates(
-            draft, judge, options, generation_config, input_ids, processors, model_kwargs, eos_token_ids, target
+        keeps_hidden = "draft_hidden" in judge.reads
+        return DraftCandidates(
+            call.draft_passes(keeps_hidden),
+            num_tokens=options.num_tokens,
+            processors=call.processors,
+            do_sample=bool(call.config.do_sample),
+            schedule=options.schedule,
+            confidence_threshold=options.confidence_threshold,
+            eos_token_ids=call.stopping.eos_token_ids,
+            vocab_size=vocab_size(target),
+            keep_logits="draft_logits" in judge.reads,
+            keep_hidden=keeps_hidden,
+            device=call.input_ids.device,
         )
     if "draft_hidden" in judge.reads or "draft_logits" in judge.reads and draft is None:
         raise ValueError(
             f"This judge reads {sorted(judge.reads)}, but this candidate source has no draft states or logits; pass "
             "`assistant_model=`, or use a judge that reads the target only."
         )
-    return _transformers_candidates(
-        target, draft, judge, generation_config, input_ids, processors, model_kwargs, tokenizer, assistant_tokenizer
-    )
+    if call.batch > 1:
+        raise ValueError(
+            f"Got {call.batch} prompts, but this candidate source proposes for one at a time; pass `assistant_model=` "
+            "with the target's tokens, or call generate for each prompt."
+        )
+    return _transformers_candidates(call, judge)
 
 
 def _other_source(config: GenerationConfig, draft: PreTrainedModel | None) -> str | None:
@@ -123,19 +125,16 @@ def _other_source(config: GenerationConfig, draft: PreTrainedModel | None) -> st
     return None
 
 
-def _same_tokens(
-    target: PreTrainedModel,
-    draft: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase | None,
-    assistant_tokenizer: PreTrainedTokenizerBase | None,
-) -> bool:
+def _same_tokens(call: Call) -> bool:
     """Whether draft and target speak the same tokens. Raises if that cannot be known."""
-    if tokenizer is not None and assistant_tokenizer is not None:
-        return tokenizer.get_vocab() == assistant_tokenizer.get_vocab()
-    if vocab_size(target) != vocab_size(draft):
+    assert call.draft is not None
+    if call.tokenizer is not None and call.assistant_tokenizer is not None:
+        return call.tokenizer.get_vocab() == call.assistant_tokenizer.get_vocab()
+    if vocab_size(call.model) != vocab_size(call.draft):
         raise ValueError(
-            f"The target has a vocabulary of {vocab_size(target)} tokens and the draft one of {vocab_size(draft)}; "
-            "pass `tokenizer=` and `assistant_tokenizer=` so that they can be compared (or translated)."
+            f"The target has a vocabulary of {vocab_size(call.model)} tokens and the draft one of "
+            f"{vocab_size(call.draft)}; pass `tokenizer=` and `assistant_tokenizer=` so that they can be compared (or "
+            "translated)."
         )
     return True
 
@@ -150,61 +149,22 @@ def _check_draft(draft: PreTrainedModel) -> None:
         raise ValueError(f"{name} is an encoder-decoder; the draft must be a decoder-only model.")
 
 
-def _draft_candidates(
-    draft: PreTrainedModel,
-    judge: Judge,
-    options: DraftOptions,
-    generation_config: GenerationConfig,
-    input_ids: torch.Tensor,
-    processors: LogitsProcessorList,
-    model_kwargs: dict[str, Any],
-    eos_token_ids: frozenset[int],
-    target: PreTrainedModel,
-) -> DraftCandidates:
-    mask = model_kwargs.get("attention_mask")
-    positions = None
-    if mask is not None:
-        mask = mask.to(draft.device)
-        if "position_ids" in inspect.signature(draft.forward).parameters:
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    return DraftCandidates(
-        CachedModel(draft, rewindable_cache(draft), {"attention_mask": mask, "position_ids": positions}),
-        num_tokens=options.num_tokens,
-        processors=processors,
-        do_sample=bool(generation_config.do_sample),
-        schedule=options.schedule,
-        confidence_threshold=options.confidence_threshold,
-        eos_token_ids=eos_token_ids,
-        vocab_size=vocab_size(target),
-        keep_hidden="draft_hidden" in judge.reads,
-        device=input_ids.device,
-    )
-
-
-def _transformers_candidates(
-    target: PreTrainedModel,
-    draft: PreTrainedModel | None,
-    judge: Judge,
-    generation_config: GenerationConfig,
-    input_ids: torch.Tensor,
-    processors: LogitsProcessorList,
-    model_kwargs: dict[str, Any],
-    tokenizer: PreTrainedTokenizerBase | None,
-    assistant_tokenizer: PreTrainedTokenizerBase | None,
-) -> TransformersCandidates:
-    generator = target._get_candidate_generator(
-        generation_config=generation_config,
-        input_ids=input_ids,
-        inputs_tensor=input_ids,
-        logits_processor=processors,
-        model_kwargs=model_kwargs,
-        assistant_model=draft,
-        target_tokenizer=tokenizer,
-        assistant_tokenizer=assistant_tokenizer,
+def _transformers_candidates(call: Call, judge: Judge) -> TransformersCandidates:
+    generator = call.model._get_candidate_generator(
+        generation_config=call.config,
+        input_ids=call.input_ids,
+        inputs_tensor=call.input_ids,
+        logits_processor=call.processors,
+        model_kwargs=call.inputs,
+        assistant_model=call.draft,
+        target_tokenizer=call.tokenizer,
+        assistant_tokenizer=call.assistant_tokenizer,
     )
     if getattr(generator, "requires_model_outputs", False):
         raise ValueError(
             f"{type(generator).__name__} drafts from the target's own hidden states, which judge= does not hand "
             "over yet; pass `assistant_model=` or `prompt_lookup_num_tokens=`."
         )
-    return TransformersCandidates(generator, input_ids.device, needs_logits="draft_logits" in judge.reads)
+    return TransformersCandidates(
+        generator, call.input_ids.device, bool(call.config.do_sample), keep_logits="draft_logits" in judge.reads
+    )

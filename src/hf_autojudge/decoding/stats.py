@@ -16,6 +16,9 @@ import torch
 class JudgeStats:
     """Counts and times of judged decoding; add two to sum them.
 
+    A batch counts as the sum of its rows: a pass or round over four unfinished rows counts four. Only the times are
+    those of the whole batch.
+
     Attributes:
         rounds (`int`): Rounds of draft and verification.
         target_calls, draft_calls (`int`): Forward passes, prefill's included. What a candidate source of transformers
@@ -40,6 +43,15 @@ class JudgeStats:
     draft_seconds: float = 0.0
     target_seconds: float = 0.0
     other_seconds: float = 0.0
+
+    def add_round(self, new_tokens: int, drafted: int, accepted: int, matched: int) -> None:
+        """Count one round of one row: `accepted` candidates were emitted, `matched` of them the target's own."""
+        self.rounds += 1
+        self.new_tokens += new_tokens
+        self.drafted += drafted
+        self.matched += matched
+        self.accepted_by_judge += accepted - matched
+        self.histogram[accepted] += 1
 
     @property
     def accepted_per_target_call(self) -> float:

@@ -25,12 +25,15 @@ class Verification:
         draft_scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The processed logits the candidates were
             drawn from; `None` for sources without a model.
         choices (`torch.LongTensor` of shape `(B, K + 1)`): The target's own tokens: argmax, or drawn from its scores.
+        counts (`torch.LongTensor` of shape `(B, 1)`, *optional*): How many of each row's tokens are candidates;
+            `None`: all K.
     """
 
     window: Window
     target_scores: torch.Tensor
     draft_scores: torch.Tensor | None
     choices: torch.Tensor
+    counts: torch.Tensor | None = None
 
 
 Test = Callable[[Verification], torch.Tensor]
@@ -65,6 +68,8 @@ def accepted_run(tests: Sequence[Test], v: Verification) -> tuple[torch.Tensor, 
     kept = standard
     for test in tests[1:]:
         kept = kept | test(v)
+    if v.counts is not None:
+        kept = kept & (torch.arange(kept.shape[1], device=kept.device) < v.counts)
     return kept.long().cumprod(-1).sum(-1, keepdim=True), standard
 
 
@@ -88,5 +93,5 @@ def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tenso
     p = row(v.target_scores, n)
     residual = (p - row(v.draft_scores, n.clamp(max=k - 1))).clamp(min=0)
     # After a full window there is nothing to subtract; and where p equals q up to rounding, nothing is left of it.
-    use_residual = (n < k) & (residual.sum(-1, keepdim=True) > 0)
+    use_residual = (n < (k if v.counts is None else v.counts)) & (residual.sum(-1, keepdim=True) > 0)
     return torch.multinomial(torch.where(use_residual, residual, p), num_samples=1)
