@@ -163,9 +163,9 @@ class Call:
         known = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
         if more := sorted(k for k, v in inputs.items() if v is not None and k not in known):
             return f"{', '.join(more)} was given; with several prompts or a static cache judge= takes input_ids only."
-        if self.engine == "ragged" and (type(cache) is not DynamicCache or cache.get_seq_length()):
+        if self.engine == "ragged" and not (isinstance(cache, DynamicCache) and cache.get_seq_length() == 0):
             return (
-                f"past_key_values is a {type(cache).__name__}, empty or not; with several prompts judge= starts "
+                f"past_key_values is a {type(cache).__name__} of the caller's; with several prompts judge= starts "
                 "with a cache of its own, so leave it away."
             )
         if self.batch > 1 and self.streamer is not None:

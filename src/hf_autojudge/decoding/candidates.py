@@ -5,21 +5,22 @@ Checked with transformers 5.17.0 and 5.23.0 (the `CandidateGenerator` interface)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from transformers import LogitsProcessorList
 from transformers.generation import CandidateGenerator
 
+from hf_autojudge.decoding.length import Length
 from hf_autojudge.decoding.passes import Passes
 from hf_autojudge.decoding.passes import vocab_size as vocab_size_of
 from hf_autojudge.decoding.processing import process
 from hf_autojudge.decoding.text import Text
-
-Schedule = Literal["constant", "heuristic", "heuristic_transient"]
+from hf_autojudge.decoding.verifier import sample
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,9 @@ class DraftCandidates(CandidateGenerator):
 
     Args:
         draft ([`Passes`]): The draft, over the same texts.
-        num_tokens (`int`): Candidates a round.
+        length (`Callable[[], Length]`): Makes, for each row, what decides how many candidates a round has.
         processors ([`LogitsProcessorList`], *optional*): Applied to the draft's logits, as to the target's.
         do_sample (`bool`, *optional*, defaults to `False`): Sample from the draft instead of taking its argmax.
-        schedule (`str`, *optional*, defaults to `"constant"`): `"heuristic"` and `"heuristic_transient"` add 2 after a
-            fully accepted window and take 1 away after any other, as transformers does; each row for itself. Each call
-            starts afresh.
-        confidence_threshold (`float`, *optional*, defaults to `0`): Stop drafting after a token to which the draft
-            gave a lower probability; 0 never stops. The threshold stays as it is (transformers moves it between
-            rounds).
         eos_token_ids (`set[int]`, *optional*): Drafting stops after one of them.
         vocab_size (`int`, *optional*): Size of the target's vocabulary. Models that share a tokenizer may pad their
             vocabularies differently: further logits of the draft are cut off, missing ones are never proposed.
@@ -95,11 +90,9 @@ class DraftCandidates(CandidateGenerator):
     def __init__(
         self,
         draft: Passes,
-        num_tokens: int,
+        length: Callable[[], Length],
         processors: LogitsProcessorList | None = None,
         do_sample: bool = False,
-        schedule: Schedule = "constant",
-        confidence_threshold: float = 0.0,
         eos_token_ids: frozenset[int] = frozenset(),
         vocab_size: int | None = None,
         keep_logits: bool = False,
@@ -107,11 +100,8 @@ class DraftCandidates(CandidateGenerator):
         device: torch.device | None = None,
     ) -> None:
         self.draft = draft
-        self.num_tokens = num_tokens
         self.processors = processors if processors is not None else LogitsProcessorList()
         self.do_sample = do_sample
-        self.schedule = schedule
-        self.confidence_threshold = confidence_threshold
         self.eos_token_ids = eos_token_ids
         self.keep_logits = keep_logits
         self.keep_hidden = keep_hidden
@@ -119,7 +109,8 @@ class DraftCandidates(CandidateGenerator):
         known = vocab_size_of(draft.model)
         self._vocab_size = vocab_size if vocab_size is not None else known
         self._last_token = known - 1
-        self._num_tokens: list[int] | None = None  # of each row
+        self._make_length = length
+        self._lengths: list[Length] = []  # of each row, once the first round begins
 
     @property
     def calls(self) -> int:
@@ -131,19 +122,20 @@ class DraftCandidates(CandidateGenerator):
 
     def propose(self, text: Text, limits: Sequence[int]) -> Candidates:
         """See [`CandidateSource.propose`]."""
-        if self._num_tokens is None:
-            self._num_tokens = [self.num_tokens] * len(text.ends)
-        counts = [min(wanted, limit) for wanted, limit in zip(self._num_tokens, limits, strict=True)]
+        self._lengths = self._lengths or [self._make_length() for _ in limits]
+        for length, limit in zip(self._lengths, limits, strict=True):
+            length.begin(limit)
         tokens: list[torch.Tensor] = []
         logits: list[torch.Tensor] = []
         scores: list[torch.Tensor] = []
         hidden: list[torch.Tensor | None] = []
-        while len(tokens) < max(counts):
+        while any(length.open for length in self._lengths):
             new = tokens[-1] if tokens else self.draft.unseen(text).to(self.draft.model.device)
             row, state = self._forward(new)
+            hidden.append(state)
             score = process(self.processors, text, tokens, self._in_target_vocabulary(row))
             if self.do_sample:
-                token = torch.multinomial(score[:, 0].softmax(-1), num_samples=1)
+                token = sample(score[:, 0].softmax(-1))
             else:
                 token = score[:, 0].argmax(-1, keepdim=True)
             tokens.append(token)
@@ -151,8 +143,8 @@ class DraftCandidates(CandidateGenerator):
                 logits.append(row[..., : self._vocab_size])
             if self.do_sample:
                 scores.append(score)
-            hidden.append(state)
-            self._shorten(counts, len(tokens), token, score)
+            self._count(token, score)
+        counts = [length.count for length in self._lengths]
         if not tokens:
             return Candidates(text.ids[:, :0], counts)
         if self.keep_hidden:
@@ -169,6 +161,19 @@ class DraftCandidates(CandidateGenerator):
             joined(hidden) if self.keep_hidden else None,
         )
 
+    def _count(self, token: torch.Tensor, score: torch.Tensor) -> None:
+        """Tell each row's length of its new candidate."""
+        probabilities, ends = [1.0] * len(self._lengths), [False] * len(self._lengths)
+        if self._lengths[0].confidence_threshold:
+            probabilities = score[:, 0].softmax(-1).gather(-1, token)[:, 0].tolist()
+        # On an accelerator the look would cost a synchronisation a token, and drafting on past the end is harmless:
+        # the text ends at the end token, if that is kept.
+        if token.device.type == "cpu" and self.eos_token_ids:
+            ends = [t in self.eos_token_ids for t in token[:, 0].tolist()]
+        for length, probability, end in zip(self._lengths, probabilities, ends, strict=True):
+            if length.open:
+                length.add(probability, end)
+
     def _forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self._vocab_size > self._last_token + 1:
             tokens = tokens.clamp(max=self._last_token)  # a token that the draft lacks must not crash it
@@ -180,40 +185,21 @@ class DraftCandidates(CandidateGenerator):
             return torch.nn.functional.pad(row, (0, missing), value=-torch.inf)
         return row[..., : self._vocab_size] if missing else row
 
-    def _shorten(self, counts: list[int], drafted: int, token: torch.Tensor, score: torch.Tensor) -> None:
-        """End the windows of the rows that stop after this token."""
-        unsure = [False] * len(counts)
-        if self.confidence_threshold:
-            confidence = score[:, 0].softmax(-1).gather(-1, token)[:, 0]
-            unsure = (confidence < self.confidence_threshold).tolist()
-        # On an accelerator the look would cost a synchronisation a token, and drafting on past the end is harmless:
-        # the text ends at the end token, if that is kept.
-        looks = token.device.type == "cpu" and bool(self.eos_token_ids)
-        if not looks and not self.confidence_threshold:
-            return
-        ended = [t in self.eos_token_ids for t in token[:, 0].tolist()] if looks else unsure
-        for row, stops in enumerate(zip(unsure, ended, strict=True)):
-            if any(stops):
-                counts[row] = min(counts[row], drafted)
-
     def update(self, text: Text, found: Candidates, scores: torch.Tensor, accepted: Sequence[int]) -> None:
         """See [`CandidateSource.update`]. Keeps in the cache what is still the text, but its last token."""
         self.draft.keep(text)
-        if self.schedule != "constant" and self._num_tokens is not None:
-            rows = zip(self._num_tokens, accepted, found.counts, strict=True)
-            self._num_tokens = [n + 2 if kept == count else max(1, n - 1) for n, kept, count in rows]
+        for length, kept in zip(self._lengths, accepted, strict=True):
+            length.update(kept)
 
     def select(self, kept: Sequence[int]) -> None:
         """See [`CandidateSource.select`]."""
         self.draft.select(kept)
-        if self._num_tokens is not None:
-            self._num_tokens = [self._num_tokens[i] for i in kept]
+        self._lengths = [self._lengths[i] for i in kept]
 
     def get_candidates(self, input_ids: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The interface of transformers: `input_ids` with the candidates appended, and their processed logits if they
         were sampled."""
-        limit = self.num_tokens if self._num_tokens is None else self._num_tokens[0]
-        found = self.propose(Text(input_ids), [limit])
+        found = self.propose(Text(input_ids), limits=[sys.maxsize])
         return torch.cat([input_ids, found.tokens.to(input_ids.device)], dim=-1), found.scores
 
     def update_candidate_strategy(self, input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> None:

@@ -22,6 +22,7 @@ from hf_autojudge.decoding.verifier import (
     exact_match,
     judge_test,
     next_token,
+    sample,
     speculative_sampling,
 )
 from hf_autojudge.judges import Judge, Window
@@ -168,7 +169,7 @@ class JudgedDecoding:
                 logits = logits.to(device)
                 scores = process(call.processors, text, [found.tokens], logits)
                 if config.do_sample and found.scores is None:
-                    choices = torch.multinomial(scores.softmax(-1).flatten(0, 1), num_samples=1).view(-1, k + 1)
+                    choices = sample(scores.softmax(-1))[..., 0]
                 else:
                     choices = scores.argmax(-1)
 

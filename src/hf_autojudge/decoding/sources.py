@@ -6,17 +6,19 @@ The only file that calls `model._get_candidate_generator`; checked with transfor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 from transformers import GenerationConfig, PreTrainedModel
 
 from hf_autojudge.decoding.call import Call
-from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates, Schedule, TransformersCandidates
+from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates, TransformersCandidates
+from hf_autojudge.decoding.length import Length, Schedule
 from hf_autojudge.decoding.passes import hidden_size, vocab_size
 from hf_autojudge.judges import Judge
 
 DEFAULT_NUM_ASSISTANT_TOKENS = 20  # transformers' own
-SCHEDULES = ("constant", "heuristic", "heuristic_transient")
+SCHEDULES = get_args(Schedule)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class DraftOptions:
         confidence_threshold: float | None,
     ) -> DraftOptions:
         """Raises `ValueError` for a number of tokens below 1, an unknown schedule, a confidence threshold outside
-        [0, 1], or a schedule with a static cache."""
+        [0, 1], or a growing schedule with a static cache."""
         defaults = GenerationConfig._get_default_generation_params()
 
         def first(given: Any, name: str, otherwise: Any) -> Any:
@@ -63,8 +65,8 @@ class DraftOptions:
             raise ValueError(f"assistant_confidence_threshold must lie in [0, 1]; got {c}.")
         if s != "constant" and call.engine == "static":
             raise ValueError(
-                f'num_assistant_tokens_schedule="{s}" changes the number of candidates, which a static cache cannot; '
-                'use "constant".'
+                f'num_assistant_tokens_schedule="{s}" lets the window grow, which a static cache cannot; use '
+                '"constant".'
             )
         return cls(n, s, float(c))
 
@@ -91,11 +93,9 @@ def make_source(call: Call, judge: Judge, options: DraftOptions) -> CandidateSou
         keeps_hidden = "draft_hidden" in judge.reads
         return DraftCandidates(
             call.draft_passes(keeps_hidden),
-            num_tokens=options.num_tokens,
+            partial(Length, options.num_tokens, options.schedule, options.confidence_threshold),
             processors=call.processors,
             do_sample=bool(call.config.do_sample),
-            schedule=options.schedule,
-            confidence_threshold=options.confidence_threshold,
             eos_token_ids=call.stopping.eos_token_ids,
             vocab_size=vocab_size(target),
             keep_logits="draft_logits" in judge.reads,

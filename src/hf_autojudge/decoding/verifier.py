@@ -39,6 +39,14 @@ class Verification:
 Test = Callable[[Verification], torch.Tensor]
 
 
+def sample(probabilities: torch.Tensor) -> torch.Tensor:
+    """Draw one index from each row of probabilities, shape `(..., V)`: shape `(..., 1)`.
+
+    As `torch.multinomial`, but without its look at the numbers, which would wait for the device (exponential race, as
+    in gpt-fast)."""
+    return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1, keepdim=True)
+
+
 def exact_match(v: Verification) -> torch.Tensor:
     """Accept what the target itself chose."""
     return v.window.draft_tokens == v.choices[:, :-1]
@@ -94,4 +102,4 @@ def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tenso
     residual = (p - row(v.draft_scores, n.clamp(max=k - 1))).clamp(min=0)
     # After a full window there is nothing to subtract; and where p equals q up to rounding, nothing is left of it.
     use_residual = (n < (k if v.counts is None else v.counts)) & (residual.sum(-1, keepdim=True) > 0)
-    return torch.multinomial(torch.where(use_residual, residual, p), num_samples=1)
+    return sample(torch.where(use_residual, residual, p))
