@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -165,30 +167,41 @@ def measure(
     """Medians over the runs: one dict a method."""
     methods, prompts = make_methods(args, target, draft, judge, batch), make_prompts(args, batch)
     samples: dict[str, list[Sample]] = {name: [] for name in methods}
+    parts: dict[str, Sample] = {}
+    syncs: dict[str, float] = {}
     texts: dict[str, list[list[int]]] = {}
+    models = (target, draft, args.device)
+    on_cpu = args.device != "cuda"
     for run in range(args.runs + 1):
         for name, method in methods.items():
-            sample, texts[name] = one_run(name, method, prompts, target, draft, args.device)
+            sample, texts[name] = one_run(name, method, prompts, *models, split=on_cpu)
             if run:  # the first warms up, and compiles
                 samples[name].append(sample)
+    for name, method in methods.items():  # on a GPU, telling the parts apart slows everything: runs of their own
+        if not on_cpu:
+            parts[name], _ = one_run(name, method, prompts, *models, split=True)
+            syncs[name] = synchronisations(method, prompts) / parts[name].passes
     free_static_caches(target)
     free_static_caches(draft)
-    if args.pair != "embedded" and args.dtype == "float32":
+    if args.pair != "embedded":
         wrong = [name for name, text in texts.items() if text != next(iter(texts.values()))]
         assert not wrong, f"other tokens than {next(iter(texts))}: {wrong}"
     rows = []
     for name, runs in samples.items():
         m = Sample(**{field: statistics.median(getattr(s, field) for s in runs) for field in asdict(runs[0])})
+        split = parts.get(name, m)
+        m.passes, m.row_passes = split.passes, split.row_passes
         rows.append(
             {
                 "batch": batch,
                 "method": name,
                 "tokens_per_second": m.new_tokens / m.seconds,
                 "round_ms": m.seconds / m.passes * 1e3,
-                "target_ms": m.target / m.passes * 1e3,
-                "draft_ms": m.draft / m.passes * 1e3,
-                "elsewhere_ms": (m.seconds - m.target - m.draft) / m.passes * 1e3,
+                "target_ms": split.target / m.passes * 1e3,
+                "draft_ms": split.draft / m.passes * 1e3,
+                "elsewhere_ms": (split.seconds - split.target - split.draft) / m.passes * 1e3,
                 "accepted_per_target_call": m.new_tokens / m.row_passes,
+                "synchronisations_a_round": syncs.get(name),
                 "seconds": [s.seconds for s in runs],
             }
         )
@@ -202,9 +215,11 @@ def one_run(
     target: PreTrainedModel,
     draft: PreTrainedModel,
     device: str,
+    split: bool,
 ) -> tuple[Sample, list[list[int]]]:
     compiled = "compiled" in name  # hooks would end up in the graphs
-    with forward_seconds(target, device, compiled) as in_target, forward_seconds(draft, device, compiled) as in_draft:
+    hooked = split and not compiled
+    with forward_seconds(target, device, hooked) as in_target, forward_seconds(draft, device, hooked) as in_draft:
         start = now(device)
         outputs = method(prompts)
         seconds = now(device) - start
@@ -220,9 +235,10 @@ def one_run(
     if stats:
         row_passes = sum(s.target_calls for s in stats)
         passes = len(in_target) or row_passes * len(outputs) / batch
+    elif name.startswith("assisted"):
+        passes = row_passes = len(in_target) or math.nan
     else:
-        passes = len(in_target) or len(texts[0])
-        row_passes = passes if len(in_draft) else new  # without a draft, one pass a token
+        passes, row_passes = len(in_target) or len(texts[0]), new  # one pass a token
     parts = (sum(in_target), sum(in_draft))
     if compiled and stats:
         parts = (sum(s.target_seconds for s in stats), sum(s.draft_seconds for s in stats))
@@ -230,10 +246,10 @@ def one_run(
 
 
 @contextmanager
-def forward_seconds(model: PreTrainedModel, device: str, compiled: bool) -> Iterator[list[float]]:
-    """Seconds of each forward call. On a GPU the wait for each call's end slows what overlaps, all methods alike."""
+def forward_seconds(model: PreTrainedModel, device: str, hooked: bool) -> Iterator[list[float]]:
+    """Seconds of each forward call; on a GPU each is waited for."""
     seconds: list[float] = []
-    if compiled:
+    if not hooked:
         yield seconds
         return
     started: list[float] = []
@@ -252,6 +268,18 @@ def now(device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def synchronisations(method: Callable[[dict[str, torch.Tensor]], list[Any]], prompts: dict[str, torch.Tensor]) -> int:
+    """How often a run waits for the GPU, prefill and set-up included."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            method(prompts)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(w.message) for w in caught)
 
 
 def weight_bytes(model: PreTrainedModel) -> int:

@@ -4,6 +4,7 @@ Importing the package lets `generate` take `judge=`; [`disable`] undoes that.
 """
 
 from hf_autojudge.decoding import JudgedDecoding, JudgeStats
+from hf_autojudge.decoding.static import free_static_caches
 from hf_autojudge.integration import disable, enable
 from hf_autojudge.judges import AutoJudgeConfig, AutoJudgeHead, ExactMatchRule, Judge, KLRule, TopKRule, Window
 
@@ -20,6 +21,7 @@ __all__ = [
     "Window",
     "disable",
     "enable",
+    "free_static_caches",
 ]
 
 enable()

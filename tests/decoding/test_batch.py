@@ -94,13 +94,16 @@ def test_every_option_row_by_row(llama_pair, options):
 def test_scores_of_a_batch(llama_pair):
     target, draft = llama_pair
     prompts = [prompt_ids(seed, 8) for seed in range(3)]
-    call = {"max_new_tokens": 15, "output_scores": True, "output_logits": True, "return_dict_in_generate": True}
+    call = {"max_new_tokens": 25, "output_scores": True, "output_logits": True, "return_dict_in_generate": True}
+    call |= {"eos_token_id": list(range(20, 28)), "pad_token_id": PAD, "num_assistant_tokens": 6}
     ours = target.generate(**padded(prompts), assistant_model=draft, judge=ExactMatchRule(), **call)
     plain = target.generate(**padded(prompts), **call)
     assert torch.equal(ours.sequences, plain.sequences) and len(ours.scores) == len(plain.scores)
     for step, (a, b) in enumerate(zip(ours.scores, plain.scores, strict=True)):
-        going_on = (plain.sequences[:, 8 : 8 + step] != 2).all(-1)
+        going_on = ~torch.isin(plain.sequences[:, 8 : 8 + step], torch.arange(20, 28)).any(-1)
         assert a.shape == b.shape and torch.allclose(a[going_on], b[going_on], atol=1e-4)
+        assert not a[~going_on].any()
+    assert not going_on.all()
 
 
 def test_a_criterion_ends_rows_by_itself(llama_pair):

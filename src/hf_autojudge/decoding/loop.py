@@ -10,12 +10,13 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from hf_autojudge.decoding.call import Call
-from hf_autojudge.decoding.candidates import CandidateSource
+from hf_autojudge.decoding.candidates import Candidates, CandidateSource
 from hf_autojudge.decoding.passes import CachedModel, Passes, unwrap_peft
 from hf_autojudge.decoding.processing import process
 from hf_autojudge.decoding.sources import DraftOptions, make_source
 from hf_autojudge.decoding.stats import JudgeStats, Stopwatch
 from hf_autojudge.decoding.stopping import Stopping
+from hf_autojudge.decoding.text import Text
 from hf_autojudge.decoding.verifier import (
     Verification,
     accepted_run,
@@ -148,11 +149,9 @@ class JudgedDecoding:
         self, call: Call, target: Passes, source: CandidateSource, judge: Judge, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
         text, stopping, config = call.text(), call.stopping, call.config
-        device = call.input_ids.device
         stats, watch = JudgeStats(), Stopwatch(target.model.device)
-        collects = config.return_dict_in_generate
-        all_scores = _Collected(call.batch) if collects and config.output_scores else None
-        all_logits = _Collected(call.batch) if collects and config.output_logits else None
+        scores_kept = _Steps(call.batch, bool(config.return_dict_in_generate and config.output_scores))
+        logits_kept = _Steps(call.batch, bool(config.return_dict_in_generate and config.output_logits))
         if self.streamer is not None:
             self.streamer.put(call.input_ids.cpu())
         with watch.part("all"):
@@ -166,64 +165,45 @@ class JudgedDecoding:
                 with watch.part("target"):
                     new = torch.cat([target.unseen(text), found.tokens], dim=-1)
                     logits, states = target.forward(new, rows=k + 1)
-                logits = logits.to(device)
-                scores = process(call.processors, text, [found.tokens], logits)
-                if config.do_sample and found.scores is None:
-                    choices = sample(scores.softmax(-1))[..., 0]
-                else:
-                    choices = scores.argmax(-1)
+                logits = logits.to(call.input_ids.device)
 
                 # 3. Which candidates stay, and what follows them
-                shorter = min(found.counts) < k
-                v = Verification(
-                    Window(found.tokens, choices[:, :-1], states, found.hidden, logits, found.logits),
-                    scores,
-                    found.scores,
-                    choices,
-                    torch.tensor(found.counts, device=device)[:, None] if shorter else None,
-                )
-                standard = exact_match if found.scores is None else speculative_sampling
-                n, passed = accepted_run([standard, judge_test(judge, threshold)] if k else [standard], v)
-                following = next_token(v, n, config.do_sample)
+                v = _verification(call, text, found, logits, states)
+                tests = [exact_match if found.scores is None else speculative_sampling]
+                n, passed = accepted_run([*tests, judge_test(judge, threshold)] if k else tests, v)
+                following = next_token(v, n, bool(call.config.do_sample))
                 # the round's only synchronisation with the device
-                on_host = torch.cat([n, following, passed.long(), found.tokens], dim=-1).tolist()
+                host = torch.cat([n, following, passed.long(), found.tokens], dim=-1).tolist()
+                kept = [row[0] for row in host]
 
                 # 4. Emit, up to the first token that ends the text
-                emitted = [
-                    row[2 + k : 2 + k + row[0]] + ([row[1]] if self.bonus_token or row[0] < count or not count else [])
-                    for row, count in zip(on_host, found.counts, strict=True)
+                bonus = [
+                    self.bonus_token or m < count or not count for m, count in zip(kept, found.counts, strict=True)
                 ]
-                added = n + 1
-                if not self.bonus_token and k:
-                    added = added - (n == (k if v.counts is None else v.counts)).long()
+                emitted = [row[2 + k : 2 + k + row[0]] + row[1:2] * b for row, b in zip(host, bonus, strict=True)]
+                added = n + 1 if self.bonus_token else n + (n < (k if v.counts is None else v.counts)).long()
                 tokens = torch.cat([found.tokens, following], dim=-1).scatter(1, n, following)
                 text.extend(tokens, added, [len(row) for row in emitted])
-                going_on, accepted = [], []
+                going_on = []
                 for i, row in enumerate(emitted):
-                    number = text.rows[i]
-                    for collected, values in ((all_scores, scores), (all_logits, logits)):
-                        if collected is not None:
-                            collected.rows[number] += values[i : i + 1, : len(row)].unbind(1)
-                    m, ended = stopping.first_stop(
-                        text, i, row, None if all_scores is None else all_scores.rows[number]
-                    )
-                    for collected in (all_scores, all_logits):
-                        if collected is not None:
-                            del collected.rows[number][text.ends[i] - len(row) + m - text.prompt_length :]
-                    if self.streamer is not None:
-                        self.streamer.put(torch.tensor(row[:m]))
+                    scores_kept.add(text.rows[i], v.target_scores[i : i + 1, : len(row)])
+                    logits_kept.add(text.rows[i], logits[i : i + 1, : len(row)])
+                    stands, ended = stopping.first_stop(text, i, row, scores_kept.of(text.rows[i]))
+                    scores_kept.drop(text.rows[i], len(row) - stands)
+                    logits_kept.drop(text.rows[i], len(row) - stands)
                     if ended:
-                        text.finish(i, text.ends[i] - len(row) + m)
+                        text.finish(i, text.ends[i] - len(row) + stands)
                     else:
                         going_on.append(i)
-                    n_host, _, *passed_on_host = on_host[i][: 2 + k]
-                    accepted.append(min(n_host, m))
-                    stats.add_round(m, found.counts[i], accepted[i], sum(passed_on_host[: accepted[i]]))
+                    if self.streamer is not None:
+                        self.streamer.put(torch.tensor(row[:stands]))
+                    kept[i] = min(kept[i], stands)
+                    stats.add_round(stands, found.counts[i], kept[i], matched=sum(host[i][2 : 2 + kept[i]]))
 
                 # 5. Both caches keep exactly the texts but their last tokens
                 target.keep(text)
                 with watch.part("draft"):
-                    source.update(text, found, scores, accepted)
+                    source.update(text, found, v.target_scores, kept)
                 if len(going_on) < len(emitted):
                     for part in (text, target, source):
                         part.select(going_on)
@@ -240,24 +220,58 @@ class JudgedDecoding:
             return sequences
         output = GenerateDecoderOnlyOutput(
             sequences=sequences,
-            scores=all_scores and all_scores.steps(),
-            logits=all_logits and all_logits.steps(),
+            scores=scores_kept.steps(),
+            logits=logits_kept.steps(),
             past_key_values=target.cache if isinstance(target, CachedModel) else None,
         )
         output.judge_stats = stats
         return output
 
 
-class _Collected:
-    """What `generate` returns of every step, gathered row by row: tensors of shape `(1, V)`."""
+def _verification(
+    call: Call, text: Text, found: Candidates, logits: torch.Tensor, states: torch.Tensor | None
+) -> Verification:
+    """What the tests of a round see."""
+    k = found.tokens.shape[1]
+    scores = process(call.processors, text, [found.tokens], logits)
+    drawn = call.config.do_sample and found.scores is None
+    choices = sample(scores.softmax(-1))[..., 0] if drawn else scores.argmax(-1)
+    shorter = min(found.counts) < k
+    return Verification(
+        Window(found.tokens, choices[:, :-1], states, found.hidden, logits, found.logits),
+        scores,
+        found.scores,
+        choices,
+        torch.tensor(found.counts, device=logits.device)[:, None] if shorter else None,
+    )
 
-    def __init__(self, batch: int) -> None:
-        self.rows: list[list[torch.Tensor]] = [[] for _ in range(batch)]
 
-    def steps(self) -> tuple[torch.Tensor, ...]:
-        """One tensor of shape `(B, V)` a step; rows that have ended hold zeros."""
-        nothing = torch.zeros_like(self.rows[0][0])
-        return tuple(torch.cat(step) for step in zip_longest(*self.rows, fillvalue=nothing))
+class _Steps:
+    """What `generate` returns of every step, gathered row by row: tensors of shape `(1, V)`. Keeps nothing if not
+    `wanted`."""
+
+    def __init__(self, batch: int, wanted: bool) -> None:
+        self._rows: list[list[torch.Tensor]] | None = [[] for _ in range(batch)] if wanted else None
+
+    def add(self, row: int, values: torch.Tensor) -> None:
+        """Values of shape `(1, n, V)` for the next n tokens of a row."""
+        if self._rows is not None:
+            self._rows[row] += values.unbind(1)
+
+    def drop(self, row: int, n: int) -> None:
+        """Forget the last n of a row."""
+        if self._rows is not None:
+            del self._rows[row][len(self._rows[row]) - n :]
+
+    def of(self, row: int) -> list[torch.Tensor] | None:
+        return None if self._rows is None else self._rows[row]
+
+    def steps(self) -> tuple[torch.Tensor, ...] | None:
+        """One tensor of shape `(B, V)` for each step; rows that have ended hold zeros."""
+        if self._rows is None:
+            return None
+        nothing = torch.zeros_like(self._rows[0][0])
+        return tuple(torch.cat(step) for step in zip_longest(*self._rows, fillvalue=nothing))
 
 
 def _on_device(judge: Judge, device: torch.device) -> Judge:

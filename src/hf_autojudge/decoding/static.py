@@ -44,9 +44,19 @@ def static_slots(
         max_length (`int`): Longest text.
         widths (`Sequence[int]`): Tokens of the passes after the prefill.
         compile_options (`dict`, *optional*): Arguments of `torch.compile`; `None` leaves the passes uncompiled.
+
+    Raises:
+        ValueError: If the model is spread over several devices, or of a kind that [`SlotPass`] refuses.
     """
+    if "forward" in vars(model):  # put there by accelerate
+        raise ValueError(
+            f"This {type(model).__name__} is spread over several devices, which static caches do not support; "
+            'leave cache_implementation="static" away.'
+        )
     needed = max_length + max(widths) + 1
-    shape = (batch, tuple(widths), model.dtype, str(model.device), id(output_head(model)), repr(compile_options))
+    attention = model.config._attn_implementation
+    kind = (model.dtype, str(model.device), attention, id(output_head(model)), repr(compile_options))
+    shape = (batch, tuple(widths), *kind)
     slots = _kept.setdefault(model, {}).pop(shape, None)
     if slots is None or slots.capacity < needed:
         slots = StaticSlots(model, batch, -(-needed // _ROUND_TO) * _ROUND_TO, widths, compile_options)
@@ -67,11 +77,6 @@ class StaticSlots:
         widths: Sequence[int],
         compile_options: dict[str, Any] | None,
     ) -> None:
-        if "forward" in vars(model):
-            raise ValueError(
-                f"This {type(model).__name__} is spread over several devices, which static caches do not support; "
-                'leave cache_implementation="static" away.'
-            )
         self.batch = batch
         self.capacity = capacity
         # A copy that shares the weights, so that its output head can tell what it reads, inside a graph too
