@@ -44,7 +44,7 @@ class Call:
         processors ([`LogitsProcessorList`])
         stopping ([`Stopping`])
         config ([`GenerationConfig`])
-        inputs (`dict`): Further inputs of the target, its cache included.
+        inputs (`dict`): Further inputs of the target, its cache included: see [`without_plain_inputs`].
         tokenizer, assistant_tokenizer ([`PreTrainedTokenizerBase`], *optional*)
         streamer ([`BaseStreamer`], *optional*)
         stack (`ExitStack`): Closed when the call ends.
@@ -100,7 +100,7 @@ class Call:
         """The target's passes, over at most `candidates` candidate tokens each."""
         if self.engine == "dynamic":
             inputs = {k: v for k, v in self.inputs.items() if k not in ("logits_to_keep", "use_cache")}
-            return CachedModel(self.model, inputs.pop("past_key_values"), _without_plain_positions(inputs))
+            return CachedModel(self.model, inputs.pop("past_key_values"), inputs)
         return self._ragged(self.model, tail=1, widths=[candidates + 1])
 
     def draft_passes(self, keeps_hidden: bool) -> Passes:
@@ -175,10 +175,16 @@ class Call:
         return None
 
 
-def _without_plain_positions(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Positions 0, 1, 2, ... are what every model counts by itself, and faster."""
-    positions = inputs.get("position_ids")
-    if positions is None or inputs.get("attention_mask") is not None or positions.shape[0] != 1 or positions.ndim != 2:
-        return inputs
-    plain = torch.arange(positions.shape[1], device=positions.device)
-    return {k: v for k, v in inputs.items() if k != "position_ids"} if torch.equal(positions[0], plain) else inputs
+def without_plain_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Leave away a mask of ones, and positions 0, 1, 2, ...: every model counts by itself, faster, and some versions
+    of transformers wait for the device to look at such a mask in every pass."""
+    mask, positions = inputs.get("attention_mask"), inputs.get("position_ids")
+    inputs = dict(inputs)
+    if mask is not None and mask.all():
+        del inputs["attention_mask"]
+        mask = None
+    if mask is None and positions is not None and positions.ndim == 2:
+        plain = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
+        if torch.equal(positions, plain):
+            del inputs["position_ids"]
+    return inputs

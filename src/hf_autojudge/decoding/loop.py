@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
-from hf_autojudge.decoding.call import Call
+from hf_autojudge.decoding.call import Call, without_plain_inputs
 from hf_autojudge.decoding.candidates import Candidates, CandidateSource
 from hf_autojudge.decoding.passes import CachedModel, Passes, unwrap_peft
 from hf_autojudge.decoding.processing import process
@@ -122,7 +122,7 @@ class JudgedDecoding:
             logits_processor,
             Stopping(stopping_criteria, int(generation_config.max_length)),
             generation_config,
-            model_kwargs,
+            without_plain_inputs(model_kwargs),
             self.tokenizer,
             self.assistant_tokenizer,
             self.streamer,
