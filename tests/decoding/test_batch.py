@@ -178,7 +178,7 @@ def test_what_a_batch_cannot_do(llama_pair):
         target.generate(**right, **call)
     with pytest.raises(ValueError, match="proposes for one at a time"):
         target.generate(**inputs, **(call | {"assistant_model": None}), prompt_lookup_num_tokens=2)
-    with pytest.raises(ValueError, match="prefix_allowed_tokens_fn"):
+    with pytest.raises(ValueError, match="PrefixConstrainedLogitsProcessor needs the whole batch"):
         target.generate(**inputs, **call, prefix_allowed_tokens_fn=lambda row, ids: [3, 4])
     bloom = BloomForCausalLM(BloomConfig(vocab_size=VOCAB, hidden_size=16, n_layer=1, n_head=2)).eval()
     with pytest.raises(ValueError, match="Bloom.*position_ids.*one prompt at a time"):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
     GenerationConfig,
     LogitsProcessorList,
     PrefixConstrainedLogitsProcessor,
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
+# Logits processors that know which row of the batch they see; with rows of different lengths they see one at a time
+_WHOLE_BATCH = (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+)
 Engine = Literal["dynamic", "ragged", "static"]
 
 
@@ -44,7 +52,7 @@ class Call:
         processors ([`LogitsProcessorList`])
         stopping ([`Stopping`])
         config ([`GenerationConfig`])
-        inputs (`dict`): Further inputs of the target, its cache included: see [`without_plain_inputs`].
+        inputs (`dict`): Further inputs of the target, its cache included: see [`without_full_mask`].
         tokenizer, assistant_tokenizer ([`PreTrainedTokenizerBase`], *optional*)
         streamer ([`BaseStreamer`], *optional*)
         stack (`ExitStack`): Closed when the call ends.
@@ -85,16 +93,25 @@ class Call:
         Raises:
             ValueError: If several prompts are not padded on the left.
         """
-        mask = self.inputs.get("attention_mask")
-        if mask is None or self.engine == "dynamic":
+        mask, given = self.inputs.get("attention_mask"), self.inputs.get("position_ids")
+        if self.engine == "dynamic":
             return Text(self.input_ids)
-        present = mask[:, : self.input_ids.shape[1]].long()
-        if (present.diff(dim=-1) < 0).any() or not present[:, -1].all():
+        pads = [0] * self.batch
+        if mask is not None:
+            mask = mask.long()
+            if (mask.diff(dim=-1) < 0).any() or not mask[:, -1].all():
+                raise ValueError(
+                    "attention_mask has zeros after a prompt's first token; with several prompts or a static cache "
+                    "judge= takes prompts padded on the left (tokenizer.padding_side = 'left')."
+                )
+            pads = (mask.shape[1] - mask.sum(-1)).tolist()
+        counted = _positions(self.input_ids, mask)
+        if given is not None and not torch.equal(given.expand_as(counted), counted):
             raise ValueError(
-                "attention_mask has zeros after a prompt's first token; judge= takes several prompts padded on the "
-                "left (tokenizer.padding_side = 'left')."
+                "position_ids of the caller's were given; with several prompts or a static cache judge= counts "
+                "positions from each prompt's first token."
             )
-        return Text(self.input_ids, (self.input_ids.shape[1] - present.sum(-1)).tolist())
+        return Text(self.input_ids, pads)
 
     def target_passes(self, candidates: int) -> Passes:
         """The target's passes, over at most `candidates` candidate tokens each."""
@@ -108,17 +125,15 @@ class Call:
         assert self.draft is not None
         if self.engine == "dynamic":
             mask = self.inputs.get("attention_mask")
-            inputs = {}
-            if mask is not None:
-                inputs["attention_mask"] = mask = mask.to(self.draft.device)
-                if "position_ids" in inspect.signature(self.draft.forward).parameters:
-                    inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+            inputs = {"attention_mask": mask if mask is None else mask.to(self.draft.device)}
+            if "position_ids" in inspect.signature(self.draft.forward).parameters:
+                inputs["position_ids"] = _positions(self.input_ids, mask).to(self.draft.device)
             return CachedModel(self.draft, rewindable_cache(self.draft), inputs)
         return self._ragged(self.draft, tail=1 if keeps_hidden else 2, widths=[1] if keeps_hidden else [1, 2])
 
     def _ragged(self, model: PreTrainedModel, tail: int, widths: list[int]) -> RaggedModel:
         if self.engine == "ragged":
-            return RaggedModel(GrowingSlots(model), tail)
+            return RaggedModel(GrowingSlots(model, self.stopping.max_length), tail)
         options = compile_options(model, self.config)
         slots = static_slots(model, self.batch, self.stopping.max_length, widths, options)
         return RaggedModel(self.stack.enter_context(slots), tail)
@@ -148,6 +163,10 @@ class Call:
             return "use_cache=False was given; judge= needs the cache."
         if config.output_attentions or config.output_hidden_states:
             return "output_attentions and output_hidden_states are not collected with judge=; leave them off."
+        if "prepare_inputs_for_generation" in vars(self.model):
+            return f"This {name} has a prompt-learning adapter (peft), which judge= does not support; LoRA works."
+        if cache is None:
+            return f"{name} keeps its past in a way of its own, which judge= cannot roll back."
         if self.engine == "dynamic":
             if not isinstance(cache, DynamicCache):
                 return (
@@ -163,6 +182,11 @@ class Call:
         known = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
         if more := sorted(k for k, v in inputs.items() if v is not None and k not in known):
             return f"{', '.join(more)} was given; with several prompts or a static cache judge= takes input_ids only."
+        if self.engine == "ragged" and config.cache_implementation not in (None, "dynamic"):
+            return (
+                f'cache_implementation="{config.cache_implementation}" was given; with several prompts judge= takes '
+                '"static" or none.'
+            )
         if self.engine == "ragged" and not (isinstance(cache, DynamicCache) and cache.get_seq_length() == 0):
             return (
                 f"past_key_values is a {type(cache).__name__} of the caller's; with several prompts judge= starts "
@@ -170,21 +194,18 @@ class Call:
             )
         if self.batch > 1 and self.streamer is not None:
             return f"A streamer was given for {self.batch} prompts; it can follow one only."
-        if self.batch > 1 and any(isinstance(p, PrefixConstrainedLogitsProcessor) for p in self.processors):
-            return "prefix_allowed_tokens_fn was given for several prompts; with judge= it works for one at a time."
+        if self.batch > 1 and (several := [type(p).__name__ for p in self.processors if isinstance(p, _WHOLE_BATCH)]):
+            return f"{several[0]} needs the whole batch at once; with judge= it works for one prompt at a time."
         return None
 
 
-def without_plain_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Leave away a mask of ones, and positions 0, 1, 2, ...: every model counts by itself, faster, and some versions
-    of transformers wait for the device to look at such a mask in every pass."""
-    mask, positions = inputs.get("attention_mask"), inputs.get("position_ids")
-    inputs = dict(inputs)
-    if mask is not None and mask.all():
-        del inputs["attention_mask"]
-        mask = None
-    if mask is None and positions is not None and positions.ndim == 2:
-        plain = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
-        if torch.equal(positions, plain):
-            del inputs["position_ids"]
-    return inputs
+def _positions(input_ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """As `generate` counts them: shape `(B, prompt length)`."""
+    present = torch.ones_like(input_ids) if mask is None else mask.long()
+    return (present.cumsum(-1) - 1).clamp(min=0)
+
+
+def without_full_mask(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Leave away a mask of ones: some versions of transformers wait for the device to look at it in every pass."""
+    mask = inputs.get("attention_mask")
+    return {k: v for k, v in inputs.items() if k != "attention_mask" or mask is None or not mask.all()}

@@ -9,14 +9,14 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
-from hf_autojudge.decoding.call import Call, without_plain_inputs
+from hf_autojudge.decoding.call import Call, without_full_mask
 from hf_autojudge.decoding.candidates import Candidates, CandidateSource
 from hf_autojudge.decoding.passes import CachedModel, Passes, unwrap_peft
 from hf_autojudge.decoding.processing import process
 from hf_autojudge.decoding.sources import DraftOptions, make_source
 from hf_autojudge.decoding.stats import JudgeStats, Stopwatch
 from hf_autojudge.decoding.stopping import Stopping
-from hf_autojudge.decoding.text import Text
+from hf_autojudge.decoding.text import Text, on_device
 from hf_autojudge.decoding.verifier import (
     Verification,
     accepted_run,
@@ -113,7 +113,8 @@ class JudgedDecoding:
         Returns:
             `torch.LongTensor` of shape `(B, length)`, rows that ended earlier filled up with the pad token; or, with
             `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a
-            [`JudgeStats`]. In its `scores` and `logits`, rows that have ended hold zeros.
+            [`JudgeStats`]. In its `scores` and `logits`, rows that have ended hold zeros; its `past_key_values` is
+            `None` for several prompts or a static cache.
         """
         call = Call(
             model,
@@ -122,7 +123,7 @@ class JudgedDecoding:
             logits_processor,
             Stopping(stopping_criteria, int(generation_config.max_length)),
             generation_config,
-            without_plain_inputs(model_kwargs),
+            without_full_mask(model_kwargs),
             self.tokenizer,
             self.assistant_tokenizer,
             self.streamer,
@@ -181,7 +182,8 @@ class JudgedDecoding:
                     self.bonus_token or m < count or not count for m, count in zip(kept, found.counts, strict=True)
                 ]
                 emitted = [row[2 + k : 2 + k + row[0]] + row[1:2] * b for row, b in zip(host, bonus, strict=True)]
-                added = n + 1 if self.bonus_token else n + (n < (k if v.counts is None else v.counts)).long()
+                counts = k if v.counts is None else v.counts
+                added = n + 1 if self.bonus_token or not k else n + ((n < counts) | (n == 0)).long()
                 tokens = torch.cat([found.tokens, following], dim=-1).scatter(1, n, following)
                 text.extend(tokens, added, [len(row) for row in emitted])
                 going_on = []
@@ -242,7 +244,7 @@ def _verification(
         scores,
         found.scores,
         choices,
-        torch.tensor(found.counts, device=logits.device)[:, None] if shorter else None,
+        on_device(found.counts, logits.device)[:, None] if shorter else None,
     )
 
 

@@ -91,8 +91,11 @@ class CachedModel:
         given = {name: value for name, value in (inputs or {}).items() if value is not None}
         self._per_token: dict[str, torch.Tensor] = {name: given.pop(name) for name in _CONTINUE if name in given}
         self._inputs = given
-        # With nothing of its own to prepare, a model needs the tokens and the cache only: a tenth of the overhead
-        self._lean = not given and not self._per_token and prepares_as_usual(model)
+        # With nothing of its own to prepare, a model needs the tokens, their positions and the cache only: a tenth of
+        # the overhead
+        self._positions = _counting(self._per_token.get("position_ids"))
+        extra = set(self._per_token) - ({"position_ids"} if self._positions is not None else set())
+        self._lean = not given and not extra and prepares_as_usual(model)
         self.length = int(cache.get_seq_length())
         self.calls = 0
         self._keeps_logits = keeps_logits(model)
@@ -109,10 +112,19 @@ class CachedModel:
         kept = {"logits_to_keep": rows} if self._keeps_logits else {}
         if self._lean:
             inputs = {"input_ids": tokens, "past_key_values": self.cache, "use_cache": True, **kept}
+            if self._positions is not None:
+                if total > self._positions.shape[1]:
+                    self._positions = torch.arange(2 * total, device=tokens.device)[None]
+                inputs["position_ids"] = self._positions[:, self.length : total]
         else:
             inputs = self._prepared(tokens, total, kept)
         self._head_input.seen = None
         logits = self.model(**inputs, return_dict=True).logits[:, -rows:].float()
+        if not self.calls and self.cache.get_seq_length() != total:
+            raise ValueError(
+                f"{type(self.model).__name__} does not keep its past in the cache it is given, so nothing could be "
+                "rolled back; judge= needs a model that does."
+            )
         self.length = total
         self.calls += 1
         hidden = self._head_input.seen
@@ -123,7 +135,7 @@ class CachedModel:
             if (missing := total - values.shape[-1]) > 0:
                 steps = torch.arange(1, missing + 1, dtype=values.dtype, device=values.device)
                 self._per_token[name] = torch.cat([values, _CONTINUE[name](values[..., -1:], steps)], dim=-1)
-        return self.model.prepare_inputs_for_generation(  # cuts positions and types to the new tokens
+        prepared = self.model.prepare_inputs_for_generation(  # cuts positions and types to the new tokens
             tokens,
             past_key_values=self.cache,
             is_first_iteration=self.calls == 0,
@@ -132,13 +144,15 @@ class CachedModel:
             **self._per_token,
             **self._inputs,
         )
+        return prepared | {"past_key_values": self.cache}  # Phi-3 forgets it before a long prompt
 
     def rollback(self, n: int) -> None:
         """Forget the last `n` tokens. Also to be called with 0 after a pass: window layers then drop what they need no
         more."""
         self.cache.crop(-n)
         self.length -= n
-        self._per_token = {name: values[..., : self.length] for name, values in self._per_token.items()}
+        if not self._lean:
+            self._per_token = {name: values[..., : self.length] for name, values in self._per_token.items()}
 
     def keep(self, text: Text) -> None:
         """See [`Passes.keep`]."""
@@ -150,6 +164,14 @@ class CachedModel:
     def record_hidden(self) -> AbstractContextManager[None]:
         """See [`Passes.record_hidden`]."""
         return self._head_input.recording()
+
+
+def _counting(positions: torch.Tensor | None) -> torch.Tensor | None:
+    """`positions` if they are 0, 1, 2, ... of one row."""
+    if positions is None or positions.ndim != 2 or positions.shape[0] != 1:
+        return None
+    counted = torch.arange(positions.shape[1], device=positions.device)[None]
+    return counted if torch.equal(positions, counted) else None
 
 
 class HeadInput:

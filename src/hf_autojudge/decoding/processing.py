@@ -35,7 +35,8 @@ _READ_NO_TEXT = (
 def process(
     processors: LogitsProcessorList, text: Text, candidates: Sequence[torch.Tensor], logits: torch.Tensor
 ) -> torch.Tensor:
-    """Apply logits processors to rows of logits, as transformers does in assisted decoding.
+    """Apply logits processors to rows of logits, as transformers does in assisted decoding. Those that read the text
+    see one row of the batch at a time.
 
     Args:
         processors ([`LogitsProcessorList`]): With none, `logits` comes back as it is.

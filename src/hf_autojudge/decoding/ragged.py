@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_autojudge.decoding.passes import HeadInput
 from hf_autojudge.decoding.slots import SlotPass
-from hf_autojudge.decoding.text import Text
+from hf_autojudge.decoding.text import Text, on_device
 
 
 class Runner(Protocol):
@@ -75,7 +75,7 @@ class RaggedModel:
         """See [`Passes.select`]."""
         self.runner.select(kept)
         assert self._starts is not None
-        self._starts = self._starts[torch.tensor(kept, dtype=torch.long, device=self._starts.device)]
+        self._starts = self._starts[on_device(kept, self._starts.device)]
 
     def record_hidden(self) -> AbstractContextManager[None]:
         """See [`Passes.record_hidden`]."""
@@ -85,16 +85,17 @@ class RaggedModel:
 class GrowingSlots:
     """Passes over a cache that grows with the text; rows that ended leave it."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, max_length: int) -> None:
         self.model = model
         self._pass = SlotPass(model)
+        self._pass.limit(max_length)
         self._head_input = HeadInput(model)
 
     def run(
         self, tokens: torch.Tensor, starts: torch.Tensor, rows: int, longest: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See [`Runner.run`]."""
-        self._pass.cache.make_room(longest)
+        self._pass.table.make_room(longest)
         self._head_input.seen = None
         logits = self._pass(self.model, tokens, starts, rows).float()
         hidden = self._head_input.seen
@@ -102,8 +103,7 @@ class GrowingSlots:
 
     def select(self, kept: Sequence[int]) -> None:
         """See [`Passes.select`]."""
-        for layer in self._pass.cache.layers:
-            layer.select(torch.tensor(kept, dtype=torch.long))
+        self._pass.select(on_device(kept, self.model.device))
 
     def record_hidden(self) -> AbstractContextManager[None]:
         """See [`Passes.record_hidden`]."""

@@ -5,8 +5,9 @@ position, rows may keep different numbers of tokens, and the padding in front of
 may see follows from positions alone, so sliding windows are exact too. Nothing in a pass depends on a number that only
 the device knows, so it can be captured in a graph.
 
-Works with every decoder-only model that takes `position_ids` and a 4-D attention mask, that is, one built from
-transformers' own attention with the implementations "sdpa" and "eager", with full or sliding-window layers.
+Works with decoder-only models that take `position_ids` and a 4-D attention mask: those built from transformers' own
+attention with the implementations "sdpa" and "eager", with full or sliding-window layers and a position embedding that
+does not change with the length of the text. [`SlotPass`] refuses the others.
 
 Checked with transformers 5.17.0 and 5.23.0: cache layers, and which masks a model takes (`create_masks_for_generate`).
 """
@@ -32,25 +33,46 @@ _GROWTH = 256  # slots
 _MASKS = ("full_attention", "sliding_attention")
 
 
+class SlotTable:
+    """Where a pass writes and what it sees: the same for all layers.
+
+    Attributes:
+        slots (`torch.LongTensor` of shape `(B, n)`): Where the tokens of the pass under way go.
+        visible (`int`): How many slots, from the first, queries look at.
+        capacity (`int`): How many there are. One more than are visible takes what nobody shall see.
+    """
+
+    def __init__(self, capacity: int | None) -> None:
+        self.fixed = capacity is not None
+        self.capacity = self.visible = capacity or 0
+        self.slots: torch.Tensor | None = None
+
+    def make_room(self, visible: int) -> None:
+        """Let the next pass see `visible` slots. Not for a fixed capacity."""
+        self.visible = visible
+        if visible >= self.capacity:
+            self.capacity = visible + max(_GROWTH, visible // 2)
+
+
 class SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer, shape `(B, heads, capacity, head size)`, written at `cache.slots`."""
+    """Keys and values of one layer, shape `(B, heads, capacity, head size)`, written at `table.slots`."""
 
     is_compileable = True
     is_sliding = False
 
-    def __init__(self, cache: SlotCache) -> None:
+    def __init__(self, table: SlotTable) -> None:
         super().__init__()
-        self.cache = cache
+        self.table = table
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate. The zeros matter: a masked slot counts nothing only if it holds a number."""
         with torch.inference_mode(False):  # a fixed cache outlives the call
             self.keys, self.values = (
-                states.new_zeros(*states.shape[:2], self.cache.capacity, states.shape[-1])
+                states.new_zeros(*states.shape[:2], self.table.capacity, states.shape[-1])
                 for states in (key_states, value_states)
             )
-        self.rows = torch.arange(key_states.shape[0], device=key_states.device)[:, None]
-        if self.cache.fixed:
+            self.rows = torch.arange(key_states.shape[0], device=key_states.device)[:, None]
+        if self.table.fixed:
             for tensor in (self.keys, self.values, self.rows):
                 torch._dynamo.mark_static_address(tensor)  # else no CUDA graph could write into them
         self.is_initialized = True
@@ -61,15 +83,15 @@ class SlotLayer(CacheLayerMixin):
         """Write the new states; returns what queries may look at."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        elif self.keys.shape[2] < self.cache.capacity:
-            more = (0, 0, 0, self.cache.capacity - self.keys.shape[2])
+        elif self.keys.shape[2] < self.table.capacity:
+            more = (0, 0, 0, self.table.capacity - self.keys.shape[2])
             self.keys, self.values = (torch.nn.functional.pad(kept, more) for kept in (self.keys, self.values))
-        assert self.cache.slots is not None, "a SlotPass comes first"
-        slots = self.cache.slots.to(self.keys.device)
+        assert self.table.slots is not None, "a SlotPass comes first"
+        slots = self.table.slots.to(self.keys.device)
         self.keys[self.rows, :, slots] = key_states.transpose(1, 2)
         self.values[self.rows, :, slots] = value_states.transpose(1, 2)
-        visible = self.cache.visible
-        if visible == self.cache.capacity:
+        visible = self.table.visible
+        if visible == self.table.capacity:
             return self.keys, self.values
         return self.keys[:, :, :visible], self.values[:, :, :visible]
 
@@ -81,45 +103,25 @@ class SlotLayer(CacheLayerMixin):
             self.rows = self.rows[: len(kept)]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.cache.visible, 0
+        return self.table.visible, 0
 
     def get_seq_length(self) -> int:
         return 0  # rows differ; positions are always given
 
     def get_max_length(self) -> int:
-        return self.cache.capacity
-
-
-class SlotCache(Cache):
-    """The cache of all layers of a model.
-
-    Args:
-        layers (`int`): Number of layers.
-        capacity (`int`, *optional*): Slots of each row, fixed; without it, the cache grows.
-
-    Attributes:
-        slots (`torch.LongTensor` of shape `(B, n)`): Where the tokens of the pass under way go.
-        visible (`int`): How many slots, from the first, queries look at.
-    """
-
-    def __init__(self, layers: int, capacity: int | None = None) -> None:
-        self.fixed = capacity is not None
-        self.capacity = capacity or 0
-        self.visible = self.capacity
-        self.slots: torch.Tensor | None = None
-        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
-
-    def make_room(self, visible: int) -> None:
-        """Let the next pass see `visible` slots. One more than it sees takes what nobody shall see."""
-        if self.fixed:
-            return
-        self.visible = visible
-        if visible >= self.capacity:
-            self.capacity = visible + max(_GROWTH, visible // 2)
+        return self.table.capacity
 
 
 class SlotPass:
-    """Runs a model over a [`SlotCache`].
+    """Runs a model over slots.
+
+    Args:
+        model ([`PreTrainedModel`])
+        capacity (`int`, *optional*): Slots of each row, fixed; without it, there are as many as are needed.
+
+    Attributes:
+        cache ([`Cache`]): Of [`SlotLayer`]s.
+        table ([`SlotTable`]): Theirs.
 
     Raises:
         ValueError: If the model is not of the kind described at the top of this file.
@@ -128,30 +130,39 @@ class SlotPass:
     def __init__(self, model: PreTrainedModel, capacity: int | None = None) -> None:
         config = model.config
         layers = DynamicCache(config=config.get_text_config(decoder=True)).layers
-        attention = config._attn_implementation
-        types = set(getattr(config, "layer_types", None) or ())
-        problem = None
-        if config.get_text_config(decoder=True) is not config:
-            problem = "is multimodal"
-        elif "position_ids" not in inspect.signature(model.forward).parameters:
-            problem = "takes no position_ids"
-        elif attention not in ("sdpa", "eager"):
-            problem = f'uses attn_implementation="{attention}", which takes no 4-D mask (load it with "sdpa")'
-        elif odd := {type(x).__name__ for x in layers} - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}:
-            problem = f"has layers that are neither full nor sliding-window attention ({', '.join(sorted(odd))})"
-        elif (odd := types - set(_MASKS)) or getattr(config, "attention_chunk_size", None) is not None:
-            problem = f"has layers with a mask of their own ({', '.join(sorted(odd)) or 'chunked attention'})"
-        if problem:
-            raise ValueError(
-                f"{type(model).__name__} {problem}, so it can be decoded with judge= only one prompt at a time and "
-                "without a static cache."
-            )
-        self.cache = SlotCache(len(layers) or config.num_hidden_layers, capacity)
+        if problem := _problem(model, layers):
+            raise _refused(model, problem)
+        self.table = SlotTable(capacity)
+        self.cache = Cache(layers=[SlotLayer(self.table) for _ in range(len(layers) or config.num_hidden_layers)])
         self._window = getattr(config, "sliding_window", None)
-        self._layer_types = types
+        self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._dtype = model.dtype
-        self._additive = attention == "eager"
+        self._additive = config._attn_implementation == "eager"
         self._keeps_logits = keeps_logits(model)
+        self._model_limit = _length_limit(config)
+        with torch.inference_mode(False):
+            self._last = torch.zeros((), dtype=torch.long, device=model.device)
+        torch._dynamo.mark_static_address(self._last)
+
+    def limit(self, max_length: int) -> None:
+        """Texts will not be longer. What a wide pass computes behind that is never emitted, but it must not leave a
+        table of learned positions.
+
+        Raises:
+            ValueError: If the model's position embedding changes at a shorter length.
+        """
+        if self._model_limit is not None and max_length > self._model_limit:
+            raise ValueError(
+                f"This model's rotary embedding changes for texts longer than {self._model_limit} tokens, for all "
+                f"rows of a batch at once; with several prompts or a static cache max_length={max_length} must not "
+                "exceed that."
+            )
+        self._last.fill_(max_length - 1)
+
+    def select(self, kept: torch.Tensor) -> None:
+        """Keep these rows only."""
+        for layer in self.cache.layers:
+            layer.select(kept)
 
     def __call__(self, model: PreTrainedModel, tokens: torch.Tensor, starts: torch.Tensor, rows: int) -> torch.Tensor:
         """Run `tokens`, of shape `(B, n)`, at the positions from `starts`, of shape `(B, 1)`, on.
@@ -159,8 +170,8 @@ class SlotPass:
         Tokens at negative positions are padding. Returns the logits of the last `rows` tokens, in the model's dtype.
         """
         slots = starts + torch.arange(tokens.shape[1], device=tokens.device)
-        self.cache.slots = torch.where(slots < 0, self.cache.capacity - 1, slots)
-        positions = slots.clamp(min=0)
+        self.table.slots = torch.where(slots < 0, self.table.capacity - 1, slots)
+        positions = torch.minimum(slots.clamp(min=0), self._last)
         outputs = model(
             input_ids=tokens,
             position_ids=positions,
@@ -170,12 +181,12 @@ class SlotPass:
             return_dict=True,
             **({"logits_to_keep": rows} if self._keeps_logits else {}),
         )
-        self.cache.slots = None
+        self.table.slots = None
         return outputs.logits[:, -rows:]
 
     def _masks(self, positions: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         query = positions[:, None, :, None]
-        slot = torch.arange(self.cache.visible, device=positions.device)
+        slot = torch.arange(self.table.visible, device=positions.device)
         full, sliding = _MASKS
         masks = {full: slot <= query}
         if self._window is not None:
@@ -189,3 +200,46 @@ class SlotPass:
         if self._layer_types:
             return {name: masks[name] for name in self._layer_types}
         return masks[full if self._window is None else sliding]
+
+
+def _refused(model: PreTrainedModel, problem: str) -> ValueError:
+    return ValueError(
+        f"{type(model).__name__} {problem}, so it can be decoded with judge= only one prompt at a time and without a "
+        "static cache."
+    )
+
+
+def _problem(model: PreTrainedModel, layers: list[Any]) -> str | None:
+    """What keeps a model from running over slots."""
+    config = model.config
+    attention = config._attn_implementation
+    full_or_window = {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+    if config.get_text_config(decoder=True) is not config:
+        return "is multimodal"
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return "takes no position_ids"
+    if attention not in ("sdpa", "eager"):
+        return f'uses attn_implementation="{attention}", which takes no 4-D mask (load it with "sdpa")'
+    if odd := {type(layer).__name__ for layer in layers} - full_or_window:
+        return f"has layers that are neither full nor sliding-window attention ({', '.join(sorted(odd))})"
+    types = set(getattr(config, "layer_types", None) or ()) - set(_MASKS)
+    if "local" in (getattr(config, "attention_layers", None) or ()):  # GPT-Neo
+        types.add("local")
+    if types or getattr(config, "attention_chunk_size", None) is not None:
+        return f"has layers with a mask of their own ({', '.join(sorted(types)) or 'chunked attention'})"
+    if getattr(config, "alibi", False):
+        return "uses ALiBi, which builds its bias from a 2-D mask"
+    return None
+
+
+def _length_limit(config: Any) -> int | None:
+    """Longest text for which the rotary embedding is the same for every length; `None`: any."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [parameters, *(p for p in parameters.values() if isinstance(p, dict))]
+    limits = []
+    for kind in kinds:
+        if kind.get("rope_type") in ("dynamic", "longrope"):
+            original = kind.get("original_max_position_embeddings")
+            original = original or getattr(config, "original_max_position_embeddings", None)
+            limits.append(original or config.max_position_embeddings)
+    return min(limits, default=None)

@@ -112,6 +112,11 @@ def make_source(call: Call, judge: Judge, options: DraftOptions) -> CandidateSou
             f"Got {call.batch} prompts, but this candidate source proposes for one at a time; pass `assistant_model=` "
             "with the target's tokens, or call generate for each prompt."
         )
+    if call.engine == "static" and other_source != "prompt_lookup_num_tokens":
+        raise ValueError(
+            f"{other_source or 'This draft with another tokenizer'} drafts with caches of its own; leave "
+            'cache_implementation="static" away.'
+        )
     return _transformers_candidates(call, judge)
 
 

@@ -3,14 +3,17 @@
 A model gets one compiled graph for each width of a pass it needs (the draft's step: 1 token, or 2 at the start of a
 round; the verification: K + 1); a narrower pass is filled up, its surplus slots are overwritten before anybody sees
 them. Prefill runs as it is. What compiles again: another batch size, another number of candidates, a longer
-`max_length` than before (beyond the next multiple of 256), another dtype or device. Growing texts do not.
+`max_length` than before (beyond the next multiple of 256), another dtype, device, autocast state or attention
+implementation, another thread. Growing texts do not.
 
-Caches and graphs stay with the model from call to call, a set for each batch size; [`free_static_caches`] drops them.
+Caches and graphs stay with the model from call to call, for the last four such kinds of call; [`free_static_caches`]
+drops them.
 """
 
 from __future__ import annotations
 
 import copy
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,16 +23,18 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from hf_autojudge.decoding.passes import output_head
+from hf_autojudge.decoding.passes import output_head, unwrap_peft
 from hf_autojudge.decoding.slots import SlotPass
+from hf_autojudge.decoding.text import on_device
 
 _ROUND_TO = 256  # slots
+_KINDS = 4  # of calls whose caches are kept for a model
 _kept: WeakKeyDictionary[PreTrainedModel, dict[Any, StaticSlots]] = WeakKeyDictionary()
 
 
 def free_static_caches(model: PreTrainedModel) -> None:
     """Free the caches and graphs that `generate(judge=..., cache_implementation="static")` keeps for `model`."""
-    _kept.pop(model, None)
+    _kept.pop(unwrap_peft(model), None)
 
 
 @contextmanager
@@ -48,22 +53,35 @@ def static_slots(
     Raises:
         ValueError: If the model is spread over several devices, or of a kind that [`SlotPass`] refuses.
     """
-    if "forward" in vars(model):  # put there by accelerate
+    if "forward" in vars(model):
         raise ValueError(
-            f"This {type(model).__name__} is spread over several devices, which static caches do not support; "
-            'leave cache_implementation="static" away.'
+            f"The forward method of this {type(model).__name__} was replaced (accelerate does so to spread a model "
+            'over several devices), which static caches do not support; leave cache_implementation="static" away.'
         )
     needed = max_length + max(widths) + 1
-    attention = model.config._attn_implementation
-    kind = (model.dtype, str(model.device), attention, id(output_head(model)), repr(compile_options))
-    shape = (batch, tuple(widths), *kind)
-    slots = _kept.setdefault(model, {}).pop(shape, None)
-    if slots is None or slots.capacity < needed:
+    kind = (
+        batch,
+        tuple(widths),
+        model.dtype,
+        str(model.device),
+        model.config._attn_implementation,
+        id(output_head(model)),
+        torch.is_autocast_enabled(model.device.type) and torch.get_autocast_dtype(model.device.type),
+        repr(compile_options),
+        None if compile_options is None else threading.get_ident(),
+    )
+    slots = _kept.setdefault(model, {}).pop(kind, None)
+    if slots is not None and slots.capacity < needed:
+        slots = None  # before the larger one takes its memory
+    if slots is None:
         slots = StaticSlots(model, batch, -(-needed // _ROUND_TO) * _ROUND_TO, widths, compile_options)
-    slots.begin(model)
+    slots.begin(model, max_length)
     yield slots  # after an error they are dropped
     slots.end()
-    _kept.setdefault(model, {})[shape] = slots
+    kept = _kept.setdefault(model, {})
+    kept[kind] = slots
+    for oldest in list(kept)[:-_KINDS]:
+        del kept[oldest]
 
 
 class StaticSlots:
@@ -79,9 +97,9 @@ class StaticSlots:
     ) -> None:
         self.batch = batch
         self.capacity = capacity
-        # A copy that shares the weights, so that its output head can tell what it reads, inside a graph too
-        self._twin, self._head = _with_listening_head(model)
         self._pass = SlotPass(model, capacity)
+        # A copy that shares the weights, so that its output head can tell what it reads, inside a graph too
+        self._twin = _with_listening_head(model)
         self._compiled = compile_options is not None
         # A graph reads its inputs where they were when it was captured
         with torch.inference_mode(False):
@@ -89,26 +107,14 @@ class StaticSlots:
             self._tokens = {width: self._starts.new_zeros(batch, width) for width in sorted(widths)}
         for tensor in (self._starts, *self._tokens.values()):
             torch._dynamo.mark_static_address(tensor)
-        self._steps = {width: self._step(width, compile_options) for width in self._tokens}
+        self._steps = {
+            width: _step(self._pass, self._twin, tokens, self._starts, compile_options)
+            for width, tokens in self._tokens.items()
+        }
 
-    def _step(self, width: int, compile_options: dict[str, Any] | None) -> Callable[[], Any]:
-        def step() -> tuple[torch.Tensor, torch.Tensor]:
-            return self._run(self._tokens[width], self._starts, width)
-
-        if compile_options is None:
-            return step
-        # torch counts recompilations by code object: each step gets one of its own
-        own = types.FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
-        return torch.compile(own, **compile_options)
-
-    def _run(self, tokens: torch.Tensor, starts: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self._pass(self._twin, tokens, starts, rows)
-        hidden, self._head.seen = self._head.seen, None
-        assert hidden is not None
-        return logits, hidden
-
-    def begin(self, model: PreTrainedModel) -> None:
+    def begin(self, model: PreTrainedModel, max_length: int) -> None:
         """Start a call: `model` is the one these were made for."""
+        self._pass.limit(max_length)
         self.model = model
         self._rows = torch.arange(self.batch, device=model.device)  # which go on
         self._fresh = True
@@ -128,7 +134,7 @@ class StaticSlots:
             self._fresh = False
             everyone = tokens.new_zeros(self.batch, n)
             everyone[self._rows] = tokens
-            logits, hidden = self._run(everyone, self._starts, rows)
+            logits, hidden = _run(self._pass, self._twin, everyone, self._starts, rows)
             logits, hidden = logits[:, -rows:], hidden[:, -rows:]
         else:
             self._tokens[width][self._rows, :n] = tokens
@@ -141,11 +147,39 @@ class StaticSlots:
 
     def select(self, kept: Sequence[int]) -> None:
         """See [`Passes.select`]."""
-        self._rows = self._rows[torch.tensor(kept, dtype=torch.long, device=self._rows.device)]
+        self._rows = self._rows[on_device(kept, self._rows.device)]
 
     def record_hidden(self) -> AbstractContextManager[None]:
         """See [`Passes.record_hidden`]: the head always tells."""
         return nullcontext()
+
+
+def _run(
+    slot_pass: SlotPass, twin: PreTrainedModel, tokens: torch.Tensor, starts: torch.Tensor, rows: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = slot_pass(twin, tokens, starts, rows)
+    head = twin.get_output_embeddings()
+    hidden, head.seen = head.seen, None
+    return logits, hidden
+
+
+def _step(
+    slot_pass: SlotPass,
+    twin: PreTrainedModel,
+    tokens: torch.Tensor,
+    starts: torch.Tensor,
+    compile_options: dict[str, Any] | None,
+) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    """A pass over inputs that stay where they are."""
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        return _run(slot_pass, twin, tokens, starts, tokens.shape[1])
+
+    if compile_options is None:
+        return step
+    # torch counts recompilations by code object: each step gets one of its own
+    own = types.FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
+    return torch.compile(own, **compile_options)
 
 
 class _ListeningHead(torch.nn.Module):
@@ -159,12 +193,17 @@ class _ListeningHead(torch.nn.Module):
         return self.head(hidden)
 
 
-def _with_listening_head(model: PreTrainedModel) -> tuple[PreTrainedModel, _ListeningHead]:
-    head = _ListeningHead(output_head(model))
+def _with_listening_head(model: PreTrainedModel) -> PreTrainedModel:
+    head = output_head(model)
+    name = next((name for name, module in model._modules.items() if module is head), None)
+    if name is None:
+        raise ValueError(
+            f"The output head of {type(model).__name__} is not its own child module, so a static cache cannot be "
+            'used; leave cache_implementation="static" away.'
+        )
     twin = copy.copy(model)
-    twin._modules = dict(model._modules)
-    twin.set_output_embeddings(head)
-    return twin, head
+    twin._modules = model._modules | {name: _ListeningHead(head)}
+    return twin
 
 
 def compile_options(model: PreTrainedModel, config: GenerationConfig) -> dict[str, Any] | None:

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 import torch
 
 
+def on_device(numbers: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Whole numbers of the host as a 1-D tensor, without waiting for what the device has to do."""
+    tensor = torch.tensor(numbers, dtype=torch.long)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class Text:
     """The prompts of a call and what follows them, for the rows that have not ended yet.
 
@@ -31,7 +37,7 @@ class Text:
         self.prompt_length = length
         # The same on the device, so that no round waits for the host's count
         self.ends_on_device = torch.full((batch, 1), length, device=ids.device)
-        self.pads_on_device = torch.tensor(self.pads, device=ids.device)[:, None]
+        self.pads_on_device = on_device(self.pads, ids.device)[:, None]
         self._finished: dict[int, torch.Tensor] = {}
 
     def prefix(self, row: int, length: int) -> torch.Tensor:
@@ -71,7 +77,7 @@ class Text:
 
     def select(self, kept: Sequence[int]) -> None:
         """Go on with these rows only."""
-        index = torch.tensor(kept, dtype=torch.long, device=self.ids.device)
+        index = on_device(kept, self.ids.device)
         self.ids, self.ends_on_device = self.ids[index], self.ends_on_device[index]
         self.pads_on_device = self.pads_on_device[index]
         self.ends, self.pads, self.rows = ([old[i] for i in kept] for old in (self.ends, self.pads, self.rows))
