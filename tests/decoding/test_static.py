@@ -13,6 +13,7 @@ from transformers import CompileConfig
 
 from hf_autojudge import ExactMatchRule, JudgeStats, KLRule, TopKRule, free_static_caches
 from hf_autojudge.decoding import static
+from hf_autojudge.decoding.slots import SlotTable
 from tests.conftest import make_model, make_pair
 from tests.decoding.test_batch import PAD, padded
 from tests.decoding.test_equals_reference import DEFAULT, FEATURES, prompt_ids, random_head
@@ -182,3 +183,28 @@ def test_a_draft_of_another_architecture():
         out = decode(target, draft, ExactMatchRule(), prompts, cache_implementation=cache, max_new_tokens=20)
         for row, expected in zip(out.sequences, plain, strict=True):
             assert row[22 : 22 + len(expected)].tolist() == expected.tolist()
+
+
+def test_caches_go_with_the_call(monkeypatch):
+    """Without waiting for the collector of cycles: they may be most of a GPU's memory."""
+    target, draft = make_pair("llama", seed=6)
+    made = []
+    original = SlotTable.__init__
+    monkeypatch.setattr(
+        SlotTable, "__init__", lambda self, *a: (made.append(weakref.ref(self)), original(self, *a))[1]
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            decode(target, draft, ExactMatchRule(), [prompt_ids(1), prompt_ids(2)])
+        assert len(made) == 6 and not any(table() for table in made)
+        for k in range(1, 8):
+            call = {"num_assistant_tokens": k, "cache_implementation": "static"}
+            decode(target, draft, ExactMatchRule(), [prompt_ids(1)], **call)
+        assert sum(table() is not None for table in made) == 5  # the draft's one, and four of the target
+        free_static_caches(target)
+        free_static_caches(draft)
+        assert not any(table() for table in made)
+    finally:
+        gc.enable()
