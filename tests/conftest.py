@@ -28,15 +28,23 @@ ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma2", "gpt2")
 WINDOW = 12  # of the sliding-window models: shorter than the texts
 
 
+SHAPE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+
+
 def make_model(architecture: str, hidden: int, layers: int, seed: int, vocab: int = VOCAB):
     """A random model in fp32, in eval mode, whose choices vary along the text."""
     torch.manual_seed(seed)
-    shape = {
+    shape = SHAPE | {
         "vocab_size": vocab,
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
         "num_hidden_layers": layers,
-        "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 256,
         "initializer_range": 0.25,

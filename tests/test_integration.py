@@ -26,7 +26,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import hf_autojudge
 from hf_autojudge import AutoJudgeHead, ExactMatchRule, JudgedDecoding, KLRule, TopKRule
-from tests.conftest import VOCAB, make_model, make_pair
+from tests.conftest import SHAPE, VOCAB, make_model, make_pair
 
 PROMPT = torch.tensor([[1, 5, 9, 13, 7, 5, 9]])
 
@@ -366,17 +366,7 @@ def test_models_that_cannot_be_rolled_back(llama_pair):
         mamba.generate(PROMPT, judge=ExactMatchRule(), assistant_model=llama_pair[1], max_new_tokens=4)
     with pytest.raises(ValueError, match="recurrent state"):
         llama_pair[0].generate(PROMPT, judge=ExactMatchRule(), assistant_model=mamba, max_new_tokens=4)
-    lfm2 = Lfm2ForCausalLM(
-        Lfm2Config(
-            vocab_size=VOCAB,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            layer_types=["conv", "full_attention"],
-        )
-    ).eval()
+    lfm2 = Lfm2ForCausalLM(Lfm2Config(**SHAPE, num_key_value_heads=2, layer_types=["conv", "full_attention"])).eval()
     with pytest.raises(ValueError, match="cannot be rolled back"):
         llama_pair[0].generate(PROMPT, judge=ExactMatchRule(), assistant_model=lfm2, max_new_tokens=4)
     t5 = T5ForConditionalGeneration(

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from tests.conftest import VOCAB, make_model, make_pair
+from tests.conftest import SHAPE, VOCAB, make_model, make_pair
 from tests.decoding.test_batch import PAD, padded, together_and_alone
 from tests.decoding.test_equals_reference import prompt_ids
 
@@ -32,11 +32,7 @@ def test_phi3_beyond_its_short_rotary_factors():
     torch.manual_seed(0)
     parameters = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 1e4}
     config = Phi3Config(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+        **SHAPE,
         num_key_value_heads=2,
         max_position_embeddings=128,
         original_max_position_embeddings=32,
@@ -54,11 +50,7 @@ def test_phi3_beyond_its_short_rotary_factors():
 def test_positions_that_do_not_count_from_zero():
     torch.manual_seed(0)
     config = CamembertConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+        **SHAPE,
         max_position_embeddings=128,
         is_decoder=True,
         initializer_range=0.25,

@@ -129,7 +129,7 @@ class JudgedDecoding:
             self.streamer,
         )
         threshold = self._checked_threshold(judge_threshold)
-        judge = _on_device(self.judge, model.device)
+        judge = _moved(self.judge, model.device)
         options = DraftOptions.resolve(
             call,
             judge.window,
@@ -182,10 +182,8 @@ class JudgedDecoding:
                     self.bonus_token or m < count or not count for m, count in zip(kept, found.counts, strict=True)
                 ]
                 emitted = [row[2 + k : 2 + k + row[0]] + row[1:2] * b for row, b in zip(host, bonus, strict=True)]
-                counts = k if v.counts is None else v.counts
-                added = n + 1 if self.bonus_token or not k else n + ((n < counts) | (n == 0)).long()
                 tokens = torch.cat([found.tokens, following], dim=-1).scatter(1, n, following)
-                text.extend(tokens, added, [len(row) for row in emitted])
+                text.extend(tokens, [len(row) for row in emitted])
                 going_on = []
                 for i, row in enumerate(emitted):
                     scores_kept.add(text.rows[i], v.target_scores[i : i + 1, : len(row)])
@@ -276,7 +274,7 @@ class _Steps:
         return tuple(torch.cat(step) for step in zip_longest(*self._rows, fillvalue=nothing))
 
 
-def _on_device(judge: Judge, device: torch.device) -> Judge:
+def _moved(judge: Judge, device: torch.device) -> Judge:
     """Move a trained head next to the target; rules have no device."""
     if isinstance(judge, torch.nn.Module) and any(p.device != device for p in judge.parameters()):
         judge.to(device)

@@ -118,7 +118,6 @@ class CachedModel:
                 inputs["position_ids"] = self._positions[:, self.length : total]
         else:
             inputs = self._prepared(tokens, total, kept)
-        self._head_input.seen = None
         logits = self.model(**inputs, return_dict=True).logits[:, -rows:].float()
         if not self.calls and self.cache.get_seq_length() != total:
             raise ValueError(
@@ -127,8 +126,7 @@ class CachedModel:
             )
         self.length = total
         self.calls += 1
-        hidden = self._head_input.seen
-        return logits, None if hidden is None else hidden[:, -rows:]
+        return logits, self._head_input.take(rows)
 
     def _prepared(self, tokens: torch.Tensor, total: int, kept: dict[str, int]) -> dict[str, Any]:
         for name, values in self._per_token.items():
@@ -175,15 +173,16 @@ def _counting(positions: torch.Tensor | None) -> torch.Tensor | None:
 
 
 class HeadInput:
-    """What a model's output head reads in its passes: exactly the rows whose logits are kept.
-
-    Attributes:
-        seen (`torch.Tensor` of shape `(B, rows, hidden size)`, *optional*): Of the last pass while recording.
-    """
+    """What a model's output head reads in its passes: exactly the rows whose logits are kept."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.seen: torch.Tensor | None = None
+        self._seen: torch.Tensor | None = None
+
+    def take(self, rows: int) -> torch.Tensor | None:
+        """Of the last pass, its last `rows`: shape `(B, rows, hidden size)`; `None` while not recording."""
+        seen, self._seen = self._seen, None
+        return None if seen is None else seen[:, -rows:]
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -197,14 +196,14 @@ class HeadInput:
 
         def look(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             if threading.get_ident() == owner:
-                self.seen = args[0]
+                self._seen = args[0]
 
         handle = head.register_forward_pre_hook(look)
         try:
             yield
         finally:
             handle.remove()
-            self.seen = None
+            self._seen = None
 
 
 def output_head(model: PreTrainedModel) -> torch.nn.Module:

@@ -51,8 +51,7 @@ class RaggedModel:
     def unseen(self, text: Text) -> torch.Tensor:
         """See [`Passes.unseen`]: the whole prompts, or each row's last `tail` tokens."""
         if self._starts is None:
-            self._starts = -text.pads_on_device.to(self.model.device)
-            self._longest = -min(text.pads)
+            self._stand([-pad for pad in text.pads])
             return text.ids
         return text.tail(self.tail)
 
@@ -68,8 +67,12 @@ class RaggedModel:
 
     def keep(self, text: Text) -> None:
         """See [`Passes.keep`]."""
-        self._starts = (text.ends_on_device - text.pads_on_device - self.tail).to(self.model.device)
-        self._longest = max(end - pad for end, pad in zip(text.ends, text.pads, strict=True)) - self.tail
+        self._stand([end - pad - self.tail for end, pad in zip(text.ends, text.pads, strict=True)])
+
+    def _stand(self, starts: list[int]) -> None:
+        """The next pass begins at these positions."""
+        self._starts = on_device(starts, self.model.device)[:, None]
+        self._longest = max(starts)
 
     def select(self, kept: Sequence[int]) -> None:
         """See [`Passes.select`]."""
@@ -96,10 +99,8 @@ class GrowingSlots:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See [`Runner.run`]."""
         self._pass.table.make_room(longest)
-        self._head_input.seen = None
         logits = self._pass(self.model, tokens, starts, rows).float()
-        hidden = self._head_input.seen
-        return logits, None if hidden is None else hidden[:, -rows:]
+        return logits, self._head_input.take(rows)
 
     def select(self, kept: Sequence[int]) -> None:
         """See [`Passes.select`]."""

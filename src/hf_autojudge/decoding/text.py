@@ -35,9 +35,7 @@ class Text:
         self.pads = [0] * batch if pads is None else list(pads)
         self.rows = list(range(batch))
         self.prompt_length = length
-        # The same on the device, so that no round waits for the host's count
-        self.ends_on_device = torch.full((batch, 1), length, device=ids.device)
-        self.pads_on_device = on_device(self.pads, ids.device)[:, None]
+        self._ends_on_device = on_device(self.ends, ids.device)[:, None]  # up to date while there are several rows
         self._finished: dict[int, torch.Tensor] = {}
 
     def prefix(self, row: int, length: int) -> torch.Tensor:
@@ -48,27 +46,27 @@ class Text:
         """The last `width` tokens of each row: shape `(A, width)`."""
         if len(self.ends) == 1:
             return self.ids[:, self.ends[0] - width : self.ends[0]]
-        return self.ids.gather(1, self.ends_on_device - width + torch.arange(width, device=self.ids.device))
+        return self.ids.gather(1, self._ends_on_device - width + torch.arange(width, device=self.ids.device))
 
-    def extend(self, tokens: torch.Tensor, added: torch.Tensor, added_on_host: Sequence[int]) -> None:
+    def extend(self, tokens: torch.Tensor, added: Sequence[int]) -> None:
         """Append the first `added[i]` of `tokens[i]` to row i.
 
         Args:
             tokens (`torch.LongTensor` of shape `(A, n)`)
-            added (`torch.LongTensor` of shape `(A, 1)`): At most n each.
-            added_on_host (`Sequence[int]`): The same numbers.
+            added (`Sequence[int]`): At most n each.
         """
+        ends = [end + n for end, n in zip(self.ends, added, strict=True)]
         if len(self.ends) == 1:
-            self.ids = torch.cat([self.ids[:, : self.ends[0]], tokens[:, : added_on_host[0]]], dim=-1)
+            self.ids = torch.cat([self.ids[:, : self.ends[0]], tokens[:, : added[0]]], dim=-1)
         else:
             n = tokens.shape[1]
             missing = max(self.ends) + n - self.ids.shape[1]
             if missing > 0:
                 self.ids = torch.nn.functional.pad(self.ids, (0, max(missing, self.ids.shape[1])))
-            places = self.ends_on_device + torch.arange(n, device=tokens.device)
+            places = self._ends_on_device + torch.arange(n, device=tokens.device)
             self.ids = self.ids.scatter(1, places, tokens)
-        self.ends_on_device = self.ends_on_device + added
-        self.ends = [end + n for end, n in zip(self.ends, added_on_host, strict=True)]
+            self._ends_on_device = on_device(ends, self.ids.device)[:, None]
+        self.ends = ends
 
     def finish(self, row: int, length: int) -> None:
         """Row `row` has ended and is `length` tokens long. To be followed by [`select`] without it."""
@@ -78,8 +76,7 @@ class Text:
     def select(self, kept: Sequence[int]) -> None:
         """Go on with these rows only."""
         index = on_device(kept, self.ids.device)
-        self.ids, self.ends_on_device = self.ids[index], self.ends_on_device[index]
-        self.pads_on_device = self.pads_on_device[index]
+        self.ids, self._ends_on_device = self.ids[index], self._ends_on_device[index]
         self.ends, self.pads, self.rows = ([old[i] for i in kept] for old in (self.ends, self.pads, self.rows))
 
     def sequences(self, pad_token_id: int) -> torch.Tensor:
