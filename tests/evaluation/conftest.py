@@ -22,20 +22,20 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
+def fourth_word(text: str) -> str | None:
+    words = text.split()
+    return words[3] if len(words) > 3 else None
+
+
 @pytest.fixture(scope="session")
 def task():
     """The outcome is the fourth word; the right one is in the row."""
 
-    def outcome(text: str) -> str | None:
-        words = text.split()
-        return words[3] if len(words) > 3 else None
-
-    rows = [{"ids": [1, 3 + i, 20 - i, 5], "right": f"w{i + 3}"} for i in range(6)]
+    rows = [{"ids": [1, 3 + i, 20 - i, 5], "answer": f"the right is w{i + 3}"} for i in range(6)]
     return Task(
         "toy",
         lambda row, _tokenizer: row["ids"],
-        outcome,
-        lambda row: row["right"],
+        lambda row, one, other: fourth_word(one) == fourth_word(other),
         lambda split, limit: rows[:limit],
         max_new_tokens=16,
     )

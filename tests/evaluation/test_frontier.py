@@ -19,8 +19,8 @@ def found(llama_pair, head, task, tokenizer):
     for i, row in enumerate(task.load("test", None)):
         ids = torch.tensor([row["ids"]])
         new = llama_pair[0].generate(ids, max_new_tokens=16, do_sample=False)[0, 4:]
-        right = task.outcome(tokenizer.decode(new, skip_special_tokens=True))
-        rows.append(row | {"right": right if i % 2 == 0 and right else "none"})
+        answer = tokenizer.decode(new, skip_special_tokens=True)
+        rows.append(row | {"answer": answer if i % 2 == 0 and answer else "a b c none"})
     judges = {"head": head, "top-3": TopKRule(3)}
     result = frontier(*llama_pair, judges, task, [1.0, 0.5], tokenizer=tokenizer, rows=rows, progress=False)
     return result, rows

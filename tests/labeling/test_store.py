@@ -65,7 +65,7 @@ def test_reading_removes_nothing(tmp_path):
 
 def test_other_rows_are_refused(tmp_path, llama_pair):
     def run(rows):
-        task = Task("t", lambda row, _: row["ids"], str, str, lambda split, limit: rows, 4)
+        task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, limit: rows, 4)
         return list(label(*llama_pair, SimpleNamespace(decode=lambda ids, **_: str(ids)), task, rows, tmp_path))
 
     assert run([{"ids": [3, 4]}]) != [None]
@@ -95,7 +95,7 @@ def test_killed_runs_resume(tmp_path):
                 return str(sum(ids) % 3)
 
         rows = [{"ids": [3 + i, 4, 5 + i]} for i in range(12)]
-        task = Task("t", lambda row, _: row["ids"], lambda text: text, lambda row: "", lambda split, n: rows, 16)
+        task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, n: rows, 16)
         for _ in label(*make_pair("llama", 3), Tokenizer(), task, rows, sys.argv[1]):
             print("done", flush=True)
         """

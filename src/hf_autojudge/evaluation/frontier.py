@@ -95,7 +95,7 @@ def frontier(
 
     ends = end_tokens(target.generation_config.eos_token_id)
     measured: dict[str, dict[str, list]] = {m.name: {f.name: [] for f in fields(Questions)} for m in methods}
-    outcomes: dict[str, list[str]] = {m.name: [] for m in methods}
+    answers: dict[str, list[str]] = {m.name: [] for m in methods}
     order = random.Random(seed)
     began = time.monotonic()
     # the first question is answered twice: once untimed, for allocators, compilers and caches to settle
@@ -115,17 +115,19 @@ def frontier(
             if index == 0:
                 continue
             new = _up_to_end(new, ends)
-            answer = tokenizer.decode(new, skip_special_tokens=True)
-            outcomes[method.name].append(task.outcome(answer) or "")
+            answers[method.name].append(tokenizer.decode(new, skip_special_tokens=True))
             row_of = measured[method.name]
             row_of["new_tokens"].append(len(new))
             row_of["target_calls"].append(calls)
             row_of["seconds"].append(round(spent, 5))
             row_of["capped"].append(int(not new or new[-1] not in ends))
 
-    references = [task.reference(row) for row in rows]
-    for name, found in outcomes.items():
-        measured[name]["correct"] = metric.compute(predictions=found, references=references)["correct"]
+    for name, found in answers.items():
+        measured[name]["correct"] = metric.compute(
+            predictions=found,
+            references=[str(index) for index in range(len(rows))],
+            is_correct=lambda answer, index: task.is_correct(answer, rows[int(index)]),
+        )["correct"]
     questions = {name: Questions(**lists) for name, lists in measured.items()}
     bootstrap = Bootstrap(len(rows), seed)
     reference = PLAIN if baselines else EXACT

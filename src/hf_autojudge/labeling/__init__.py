@@ -2,7 +2,8 @@
 
 from hf_autojudge.labeling.features import MismatchFeatures, collect_features
 from hf_autojudge.labeling.label import label
-from hf_autojudge.labeling.search import LabelledPrompt, Mismatch, find_important_tokens
+from hf_autojudge.labeling.record import LabelledPrompt, Mismatch
+from hf_autojudge.labeling.search import find_important_tokens
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.labeling.tasks import Task
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from hf_autojudge.decoding.passes import CachedModel, rewindable_cache, unwrap_peft
 from hf_autojudge.files import replacing
 from hf_autojudge.judges.configuration_autojudge import FEATURES
-from hf_autojudge.labeling.search import LabelledPrompt
+from hf_autojudge.labeling.record import LabelledPrompt
 
 
 @dataclass(frozen=True)

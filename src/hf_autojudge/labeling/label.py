@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
-from hf_autojudge.labeling.search import LabelledPrompt, search_prompts
+from hf_autojudge.labeling.record import LabelledPrompt
+from hf_autojudge.labeling.search import search_prompts
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.labeling.tasks.task import Row, Task
 
@@ -48,9 +49,6 @@ def label(
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
-    def same_outcome(reference: list[int], alternative: list[int]) -> bool:
-        return task.same_outcome(text(reference), text(alternative))
-
     for index, row in enumerate(rows):
         prompt = task.prompt(row, tokenizer)
         if index in done:
@@ -61,6 +59,10 @@ def label(
                 )
             yield None
             continue
+
+        def same_outcome(one: list[int], other: list[int], row: Row = row) -> bool:
+            return task.same_outcome(row, text(one), text(other))
+
         (found,) = search_prompts(target, draft, [prompt], same_outcome, limit)
         store.add(index, found)
         yield found

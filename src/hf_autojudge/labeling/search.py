@@ -3,74 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from hf_autojudge.decoding.passes import CachedModel, end_tokens, rewindable_cache, unwrap_peft, vocab_size
+from hf_autojudge.labeling.record import LabelledPrompt, Mismatch
 
 GUESS = 32  # tokens of an earlier answer verified in one pass
 REALIGN = 3  # tokens that must agree for a text to go on in an earlier one
 
 SameOutcome = Callable[[list[int], list[int]], bool]
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A position where the draft would have written another token than the target.
-
-    Attributes:
-        position (`int`): Counted from the first new token, 0.
-        target_token, draft_token (`int`): What each of the two wrote.
-        important (`bool`): Whether the draft's token changes the outcome.
-    """
-
-    position: int
-    target_token: int
-    draft_token: int
-    important: bool
-
-    def __getitem__(self, name: str) -> Any:
-        """The field of that name: records read alike here and as rows of a stored data set."""
-        return getattr(self, name)
-
-
-@dataclass(frozen=True)
-class LabelledPrompt:
-    """The result of the search on one prompt.
-
-    Attributes:
-        prompt (`list[int]`): Token ids.
-        mismatches (`list[Mismatch]`): In order of position.
-        reference (`list[int]`): The target's greedy answer, an end token included.
-        response (`list[int]`): The last accepted answer: the draft's token at every unimportant mismatch, the target's
-            elsewhere.
-    """
-
-    prompt: list[int]
-    mismatches: list[Mismatch]
-    reference: list[int]
-    response: list[int]
-
-    def __getitem__(self, name: str) -> Any:
-        """The field of that name: records read alike here and as rows of a stored data set."""
-        return getattr(self, name)
-
-    def to_row(self) -> dict[str, Any]:
-        """Plain lists and dicts, one row of a data set."""
-        return asdict(self)
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> LabelledPrompt:
-        """The inverse of [`to_row`]."""
-        return cls(
-            prompt=list(row["prompt"]),
-            mismatches=[Mismatch(**m) for m in row["mismatches"]],
-            reference=list(row["reference"]),
-            response=list(row["response"]),
-        )
 
 
 def find_important_tokens(

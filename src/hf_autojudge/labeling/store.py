@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value
 
 from hf_autojudge.files import read_json, replacing, write_json
-from hf_autojudge.labeling.search import LabelledPrompt
+from hf_autojudge.labeling.record import LabelledPrompt
 
 FEATURES = Features(
     {
@@ -23,6 +23,7 @@ FEATURES = Features(
                 "target_token": Value("int32"),
                 "draft_token": Value("int32"),
                 "important": Value("bool"),
+                "importance": Value("float64"),
             }
         ),
         "reference": List(Value("int32")),

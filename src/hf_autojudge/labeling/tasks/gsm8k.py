@@ -56,7 +56,7 @@ def gsm8k(data: str = "openai/gsm8k", max_new_tokens: int = 400) -> Task:
         columns = ("question", "answer")
         return load_rows(data, split, limit, config="main", validation_share=VALIDATION_SHARE, columns=columns)
 
-    def reference(row: Row) -> str:
-        return str(final_number(row["answer"]))
+    def same_outcome(_row: Row, one: str, other: str) -> bool:
+        return final_number(one) == final_number(other)
 
-    return Task("gsm8k", prompt, final_number, reference, load, max_new_tokens)
+    return Task("gsm8k", prompt, same_outcome, load, max_new_tokens)

@@ -1,4 +1,4 @@
-"""What a task is: how a row becomes a prompt, and what counts as the outcome of an answer."""
+"""What a task is: how a row becomes a prompt, and when two answers have the same outcome."""
 
 from __future__ import annotations
 
@@ -15,31 +15,36 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """A task with a checkable answer. Your own is these functions.
+    """A task with a checkable answer. Your own is a function `prompt` and a function `same_outcome`.
 
     Args:
         name (`str`): Written into judges and reports.
         prompt (`Callable[[Row, PreTrainedTokenizerBase], list[int]]`): Token ids of the prompt of a row.
-        outcome (`Callable[[str], str | None]`): The outcome of an answer's text, for instance its final number, in a
-            form that can be compared; `None` if the answer has none.
-        reference (`Callable[[Row], str]`): The right outcome of a row.
+        same_outcome (`Callable[[Row, str, str], bool]`): Whether two answers' texts to a row have the same outcome,
+            for instance the same final number. Two answers without an outcome count as the same.
         load (`Callable[[str, int | None], list[Row]]`): `load(split, limit)` gives the first `limit` rows of a split
             (`None`: all). Splits are `"train"` (mining), `"validation"` (thresholds) and `"test"` (the report), and
             share no rows.
-        max_new_tokens (`int`): Length limit of an answer, in tokens.
+        max_new_tokens (`int`, *optional*, defaults to `512`): Length limit of an answer, in tokens.
+        correct (`Callable[[Row, str], bool]`, *optional*): Whether an answer's text is right. By default: whether it
+            has the same outcome as the row's column `answer`.
+        settled (`Callable[[str], bool]`, *optional*): Whether an unfinished answer's text has an outcome that nothing
+            written after it can change. The search then need not finish an answer whose outcome differs.
+        threads (`int`, *optional*, defaults to `0`): How many outcomes to compare at the same time, in threads, while
+            the models go on: for comparisons that wait, such as running programs. 0 compares in the caller's thread.
     """
 
     name: str
     prompt: Callable[[Row, PreTrainedTokenizerBase], list[int]]
-    outcome: Callable[[str], str | None]
-    reference: Callable[[Row], str]
+    same_outcome: Callable[[Row, str, str], bool]
     load: Callable[[str, int | None], list[Row]]
-    max_new_tokens: int
-
-    def same_outcome(self, reference: str, alternative: str) -> bool:
-        """Whether two answers' texts have the same outcome. Two answers without one count as the same."""
-        return self.outcome(reference) == self.outcome(alternative)
+    max_new_tokens: int = 512
+    correct: Callable[[Row, str], bool] | None = None
+    settled: Callable[[str], bool] | None = None
+    threads: int = 0
 
     def is_correct(self, answer: str, row: Row) -> bool:
         """Whether an answer's text has the right outcome."""
-        return self.outcome(answer) == self.reference(row)
+        if self.correct is not None:
+            return self.correct(row, answer)
+        return self.same_outcome(row, str(row["answer"]), answer)

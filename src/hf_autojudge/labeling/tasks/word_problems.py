@@ -17,9 +17,8 @@ def _prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return tokenizer(problems.prompt(row["question"]))["input_ids"]
 
 
-def _outcome(text: str) -> str | None:
-    number = problems.final_number(text)
-    return None if number is None else str(number)
+def _same_outcome(_row: Row, one: str, other: str) -> bool:
+    return problems.final_number(one) == problems.final_number(other)
 
 
 def _load(split: str, limit: int | None) -> list[Row]:
@@ -35,4 +34,4 @@ def word_problems(max_new_tokens: int = 240) -> Task:
     Args:
         max_new_tokens (`int`, *optional*, defaults to `240`): Length limit of an answer, in tokens.
     """
-    return Task("word_problems", _prompt, _outcome, lambda row: str(row["result"]), _load, max_new_tokens)
+    return Task("word_problems", _prompt, _same_outcome, _load, max_new_tokens)

@@ -3,17 +3,19 @@ copies it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import datasets
 import evaluate
 
-DESCRIPTION = "Share of answers whose outcome (for instance the final number), already normalised, is the right one."
+DESCRIPTION = "Share of answers whose outcome (for instance the final number) is the right one."
 INPUTS = """
 Args:
-    predictions (`list[str]`): Normalised outcomes of the answers; "" where an answer has none, which never counts as
-        right.
-    references (`list[str]`): The right outcomes.
+    predictions (`list[str]`): Answers, or their outcomes; "" never counts as right.
+    references (`list[str]`): The right ones.
+    is_correct (`Callable[[str, str], bool]`, *optional*): Whether a prediction fits its reference. By default: whether
+        the two are equal without leading and trailing spaces.
 
 Returns:
     `accuracy` (`float`): In [0, 1].
@@ -22,7 +24,7 @@ Returns:
 
 
 class OutcomeAccuracy(evaluate.Metric):
-    """Compares outcomes as strings, without leading and trailing spaces."""
+    """Compares answers by a function of the task's."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
@@ -33,7 +35,10 @@ class OutcomeAccuracy(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
-        pairs = [(p.strip(), r.strip()) for p, r in zip(predictions, references, strict=True)]
-        correct = [int(p != "" and p == r) for p, r in pairs]
+    def _compute(
+        self, predictions: list[str], references: list[str], is_correct: Callable[[str, str], bool] | None = None
+    ) -> dict[str, Any]:
+        fits = is_correct or (lambda prediction, reference: prediction.strip() == reference.strip())
+        pairs = zip(predictions, references, strict=True)
+        correct = [int(p.strip() != "" and fits(p, r)) for p, r in pairs]
         return {"accuracy": sum(correct) / len(correct), "correct": correct}
