@@ -411,7 +411,7 @@ def test_as_an_ordinary_user():
             programs = {name: own.prelude() + source for name, source in ATTACKS.items()}
             script = (
                 f"import json, sys; sys.path.insert(0, {folder!r}); import sandbox\n"
-                "passed = {name: sandbox.run_program(s, 2, 2**28).passed for name, s in json.load(sys.stdin).items()}\n"
+                "passed = {n: sandbox.run_program(s, 2, 2**28).passed for n, s in json.load(sys.stdin).items()}\n"
                 "print(json.dumps(passed))"
             )
             for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
