@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_autojudge.labeling import collect_features, find_important_tokens
-from tests.labeling.test_search import same_outcome, some_prompts, unlike_pair
+from tests.labeling.test_autojudge import same_outcome, some_prompts, unlike_pair
 from tests.reference import run
 
 

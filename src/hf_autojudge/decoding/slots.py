@@ -38,14 +38,18 @@ class SlotTable:
 
     Attributes:
         slots (`torch.LongTensor` of shape `(B, n)`): Where the tokens of the pass under way go.
+        rows (`torch.LongTensor` of shape `(B,)`, *optional*): Which rows of the cache they belong to; `None`: all.
+        height (`int`, *optional*): How many rows the cache has; by default as many as the first pass.
         visible (`int`): How many slots, from the first, queries look at.
         capacity (`int`): How many there are. One more than are visible takes what nobody shall see.
     """
 
-    def __init__(self, capacity: int | None) -> None:
+    def __init__(self, capacity: int | None, height: int | None = None) -> None:
         self.fixed = capacity is not None
         self.capacity = self.visible = capacity or 0
+        self.height = height
         self.slots: torch.Tensor | None = None
+        self.rows: torch.Tensor | None = None
 
     def make_room(self, visible: int) -> None:
         """Let the next pass see `visible` slots. Not for a fixed capacity."""
@@ -67,11 +71,12 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate. The zeros matter: a masked slot counts nothing only if it holds a number."""
         with torch.inference_mode(False):  # a fixed cache outlives the call
+            height = self.table.height or key_states.shape[0]
             self.keys, self.values = (
-                states.new_zeros(*states.shape[:2], self.table.capacity, states.shape[-1])
+                states.new_zeros(height, states.shape[1], self.table.capacity, states.shape[-1])
                 for states in (key_states, value_states)
             )
-            self.rows = torch.arange(key_states.shape[0], device=key_states.device)[:, None]
+            self.rows = torch.arange(height, device=key_states.device)[:, None]
         if self.table.fixed:
             for tensor in (self.keys, self.values, self.rows):
                 torch._dynamo.mark_static_address(tensor)  # else no CUDA graph could write into them
@@ -88,12 +93,15 @@ class SlotLayer(CacheLayerMixin):
             self.keys, self.values = (torch.nn.functional.pad(kept, more) for kept in (self.keys, self.values))
         assert self.table.slots is not None, "a SlotPass comes first"
         slots = self.table.slots.to(self.keys.device)
-        self.keys[self.rows, :, slots] = key_states.transpose(1, 2)
-        self.values[self.rows, :, slots] = value_states.transpose(1, 2)
+        chosen = None if self.table.rows is None else self.table.rows.to(self.keys.device)
+        rows = self.rows if chosen is None else chosen[:, None]
+        self.keys[rows, :, slots] = key_states.transpose(1, 2)
+        self.values[rows, :, slots] = value_states.transpose(1, 2)
+        keys, values = self.keys, self.values
         visible = self.table.visible
-        if visible == self.table.capacity:
-            return self.keys, self.values
-        return self.keys[:, :, :visible], self.values[:, :, :visible]
+        if visible != self.table.capacity:
+            keys, values = keys[:, :, :visible], values[:, :, :visible]
+        return (keys, values) if chosen is None else (keys[chosen], values[chosen])
 
     def select(self, kept: torch.Tensor) -> None:
         """Keep these rows only."""
@@ -118,6 +126,7 @@ class SlotPass:
     Args:
         model ([`PreTrainedModel`])
         capacity (`int`, *optional*): Slots of each row, fixed; without it, there are as many as are needed.
+        height (`int`, *optional*): Rows of the cache, if passes serve only some of them.
 
     Attributes:
         cache ([`Cache`]): Of [`SlotLayer`]s.
@@ -127,12 +136,12 @@ class SlotPass:
         ValueError: If the model is not of the kind described at the top of this file.
     """
 
-    def __init__(self, model: PreTrainedModel, capacity: int | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, capacity: int | None = None, height: int | None = None) -> None:
         config = model.config
         layers = DynamicCache(config=config.get_text_config(decoder=True)).layers
         if problem := _problem(model, layers):
             raise _refused(model, problem)
-        self.table = SlotTable(capacity)
+        self.table = SlotTable(capacity, height)
         self.cache = Cache(layers=[SlotLayer(self.table) for _ in range(len(layers) or config.num_hidden_layers)])
         self._window = getattr(config, "sliding_window", None)
         self._layer_types = set(getattr(config, "layer_types", None) or ())

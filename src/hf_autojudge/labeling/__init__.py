@@ -1,13 +1,14 @@
 """From prompts to labels: which mismatches change the outcome of a task."""
 
+from hf_autojudge.labeling.autojudge import AutoJudge, find_important_tokens
 from hf_autojudge.labeling.features import MismatchFeatures, collect_features
 from hf_autojudge.labeling.label import label
 from hf_autojudge.labeling.record import LabelledPrompt, Mismatch
-from hf_autojudge.labeling.search import find_important_tokens
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.labeling.tasks import Task
 
 __all__ = [
+    "AutoJudge",
     "LabelStore",
     "LabelledPrompt",
     "Mismatch",

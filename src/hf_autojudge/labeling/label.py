@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
+from hf_autojudge.labeling.autojudge import AutoJudge
+from hf_autojudge.labeling.job import Job, Way
+from hf_autojudge.labeling.pair import Pair
 from hf_autojudge.labeling.record import LabelledPrompt
-from hf_autojudge.labeling.search import search_prompts
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.labeling.tasks.task import Row, Task
 
@@ -25,6 +27,8 @@ def label(
     rows: Sequence[Row],
     folder: str | os.PathLike,
     max_new_tokens: int | None = None,
+    way: Way | None = None,
+    batch_size: int = 16,
 ) -> Iterator[LabelledPrompt | None]:
     """Mine labels for rows of a task and keep them in a [`LabelStore`]; rows already labelled there are skipped.
 
@@ -35,46 +39,80 @@ def label(
         rows (sequence of rows): Training rows; a row's index is its place here.
         folder (`str` or `Path`): The store.
         max_new_tokens (`int`, *optional*): Length limit of an answer; the task's by default.
+        way ([`Way`], *optional*): How to label: [`AutoJudge`] (default) or [`SelfJudge`], with their settings.
+        batch_size (`int`, *optional*, defaults to `16`): Prompts at the same time. In float32 the labels do not depend
+            on it.
 
     Yields:
-        For each row, the new labels, or `None` if the store already had them.
+        For each row, as it is done, the new labels; first `None` for each row that the store already had.
 
     Raises:
-        ValueError: If the store was made with other settings or other rows.
+        ValueError: If the store was made with other settings or other rows, or a prompt is empty.
     """
+    way = AutoJudge() if way is None else way
     limit = task.max_new_tokens if max_new_tokens is None else max_new_tokens
-    store = LabelStore(folder, store_settings(target, draft, task, limit))
-    done = store.prompts()
-
-    def text(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, skip_special_tokens=True))
-
-    for index, row in enumerate(rows):
-        prompt = task.prompt(row, tokenizer)
-        if index in done:
-            if done[index] != prompt:
-                raise ValueError(
-                    f"Prompt {index} in {store.folder} is another one than row {index} of the data; choose another "
-                    "folder."
-                )
-            yield None
-            continue
-
-        def same_outcome(one: list[int], other: list[int], row: Row = row) -> bool:
-            return task.same_outcome(row, text(one), text(other))
-
-        (found,) = search_prompts(target, draft, [prompt], same_outcome, limit)
+    store = LabelStore(
+        folder, store_settings(target, draft, task.name, limit, way), {"batch_size": batch_size, "rows": len(rows)}
+    )
+    pair = Pair(target, draft)
+    jobs = []
+    for index, prompt in to_label(store, task, rows, tokenizer):
+        jobs.append(make_job(pair, index, prompt, rows[index], task, tokenizer, limit))
+    for _ in range(len(rows) - len(jobs)):
+        yield None
+    for index, found in pair.run(way, jobs, batch_size, task.threads):
         store.add(index, found)
         yield found
 
 
-def store_settings(target: Any, draft: Any, task: Task, max_new_tokens: int) -> dict[str, Any]:
+def to_label(
+    store: LabelStore, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[int, list[int]]]:
+    """Index and prompt of the rows that the store lacks.
+
+    Raises:
+        ValueError: If the store's rows are others.
+    """
+    done = store.prompts()
+    for index, row in enumerate(rows):
+        prompt = list(task.prompt(row, tokenizer))
+        if index not in done:
+            yield index, prompt
+        elif done[index] != prompt:
+            raise ValueError(
+                f"Prompt {index} in {store.folder} is another one than row {index} of the data; choose another folder."
+            )
+
+
+def make_job(
+    pair: Pair,
+    index: int,
+    prompt: list[int],
+    row: Row,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+) -> Job:
+    """The job of labelling one row of a task."""
+
+    def text(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    settled = task.settled
+    return Job(
+        index,
+        prompt,
+        pair.limits(index, prompt, max_new_tokens),
+        lambda one, other: task.same_outcome(row, text(one), text(other)),
+        None if settled is None else lambda ids: settled(text(ids)),
+    )
+
+
+def store_settings(target: Any, draft: Any, task: str, max_new_tokens: int, way: Way) -> dict[str, Any]:
     """What labels depend on."""
-    return {
-        "method": "autojudge",
-        "target": target.config.name_or_path,
-        "draft": draft.config.name_or_path,
-        "dtype": str(target.dtype).removeprefix("torch."),
-        "task": task.name,
-        "max_new_tokens": max_new_tokens,
-    }
+    settings = way.settings()
+    for name, model in (("target", target), ("draft", draft)):
+        config = model and model.config
+        settings |= {name: config and config.name_or_path, f"{name}_revision": getattr(config, "_commit_hash", None)}
+    dtype = str(target.dtype).removeprefix("torch.")
+    return settings | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens}

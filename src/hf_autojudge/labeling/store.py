@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+import transformers
 from datasets import Dataset, Features, List, Value
 
+import hf_autojudge
 from hf_autojudge.files import read_json, replacing, write_json
 from hf_autojudge.labeling.record import LabelledPrompt
 
@@ -38,30 +45,42 @@ class LabelStore:
 
     Args:
         folder (`str` or `Path`): Created if missing.
-        settings (`dict`): What the labels depend on (models, task, limits); written to `manifest.json`. To add to a
-            store, the settings must be the same.
+        settings (`dict`, *optional*): What the labels depend on (models, task, limits), to add labels. Those of a
+            store that exists must be the same.
+        run (`dict`, *optional*): Further facts about this run.
+
+    `manifest.json` keeps the settings and, for each run that added labels, when it began, its command line, the
+    packages' versions and the further facts.
 
     Raises:
         ValueError: If the folder holds labels made with other settings.
     """
 
-    def __init__(self, folder: str | os.PathLike, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        settings: dict[str, Any] | None = None,
+        run: dict[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
-        manifest = self.folder / "manifest.json"
+        path = self.folder / "manifest.json"
+        if settings is None and not path.exists():
+            raise ValueError(
+                f"{self.folder} is not a label store (it has no manifest.json); run `hf-autojudge label` first."
+            )
+        manifest = read_json(path) if path.exists() else {"settings": settings, "runs": []}
+        self.settings: dict[str, Any] = manifest["settings"]
         if settings is not None:
-            if manifest.exists() and (found := read_json(manifest)) != settings:
-                differ = sorted(k for k in settings.keys() | found.keys() if settings.get(k) != found.get(k))
+            found = self.settings
+            differ = sorted(k for k in settings.keys() | found.keys() if settings.get(k) != found.get(k))
+            if differ:
                 raise ValueError(
                     f"{self.folder} holds labels made with other settings: "
                     + ", ".join(f"{k} was {found.get(k)!r} and is now {settings.get(k)!r}" for k in differ)
                     + "; choose another folder, or delete it."
                 )
-            write_json(manifest, settings)
-        elif not manifest.exists():
-            raise ValueError(
-                f"{self.folder} is not a label store (it has no manifest.json); run `hf-autojudge label` first."
-            )
-        self.settings: dict[str, Any] = read_json(manifest)
+            manifest["runs"].append(_this_run() | (run or {}))
+            write_json(path, manifest)
         self._rows = self.folder / "prompts"
         self._rows.mkdir(exist_ok=True)
 
@@ -98,6 +117,15 @@ class LabelStore:
     def labelled(self) -> list[LabelledPrompt]:
         """[`load`] as objects."""
         return [LabelledPrompt.from_row(dict(row)) for row in self.load().to_list()]
+
+
+def _this_run() -> dict[str, Any]:
+    return {
+        "began": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "argv": sys.argv,
+        "versions": {m.__name__: m.__version__ for m in (hf_autojudge, torch, transformers, datasets)}
+        | {"python": platform.python_version()},
+    }
 
 
 def _read(path: Path) -> pa.Table | None:

@@ -1,0 +1,281 @@
+"""The semi-greedy search equals a plain sequential reference, however many prompts are searched at once."""
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hf_autojudge.labeling import AutoJudge, find_important_tokens
+from hf_autojudge.labeling.job import Job
+from hf_autojudge.labeling.noise import Noise
+from hf_autojudge.labeling.pair import Pair
+from hf_autojudge.labeling.reading import Ask, ManyTexts, OneText, Reply
+from hf_autojudge.labeling.writing import Limits, finish
+from tests.conftest import ARCHITECTURES, VOCAB, make_model
+from tests.reference import run
+
+
+def reference_search(target, draft, prompt, same_outcome, max_new_tokens, eos):
+    """Algorithm 1 of arXiv 2504.20039, one token and one full forward pass at a time."""
+    limit = len(prompt) + max_new_tokens
+
+    def finish(text):
+        text = list(text)
+        while len(text) < limit and not (len(text) > len(prompt) and text[-1] in eos):
+            text.append(int(run(target, text)[0][-1].argmax()))
+        return text
+
+    response = finish(prompt)
+    reference = response[len(prompt) :]
+    mismatches, border = [], len(prompt)
+    while True:
+        for position in range(border, len(response)):
+            choice = int(run(draft, response[:position])[0][-1].argmax())
+            if choice != response[position]:
+                break
+        else:
+            return mismatches, reference, response[len(prompt) :]
+        alternative = finish([*response[:position], choice])
+        important = not same_outcome(reference, alternative[len(prompt) :])
+        mismatches.append((position - len(prompt), response[position], choice, important))
+        if not important:
+            response = alternative
+        border = position + 1
+
+
+def unlike_pair(architecture):
+    """Two models that often disagree."""
+    return make_model(architecture, 32, 2, seed=3), make_model(architecture, 32, 2, seed=4)
+
+
+def same_outcome(a, b):
+    return sum(a) % 3 == sum(b) % 3
+
+
+def some_prompts(n):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(3, VOCAB, (3 + i % 6,), generator=generator) for i in range(n)]
+
+
+def plain(item):
+    labels = [(m.position, m.target_token, m.draft_token, m.important) for m in item.mismatches]
+    return labels, item.reference, item.response
+
+
+@pytest.mark.parametrize(("architecture", "n"), [(a, 50 if a == "llama" else 6) for a in ARCHITECTURES])
+def test_labels_equal_the_sequential_reference(architecture, n):
+    target, draft = unlike_pair(architecture)
+    prompts = some_prompts(n)
+    expected = [reference_search(target, draft, p.tolist(), same_outcome, 14, {2, 5}) for p in prompts]
+    for batch_size in (1, 4, 16):
+        found = find_important_tokens(target, draft, prompts, same_outcome, 14, [2, 5], batch_size)
+        assert [plain(item) for item in found] == expected
+    assert {m[3] for labels, _, _ in expected for m in labels} == {True, False}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_batch_of_any_lengths(llama_pair, data):
+    prompt = st.lists(st.integers(3, VOCAB - 1), min_size=1, max_size=40)
+    prompts = data.draw(st.lists(prompt, min_size=1, max_size=7))
+    length = data.draw(st.integers(1, 40))
+    batch_size = data.draw(st.integers(2, 5))
+    modulus = data.draw(st.integers(1, 4))
+
+    def same(a, b):
+        return sum(a) % modulus == sum(b) % modulus
+
+    together = find_important_tokens(*llama_pair, prompts, same, length, batch_size=batch_size)
+    one_by_one = [plain(find_important_tokens(*llama_pair, [p], same, length, batch_size=1)[0]) for p in prompts]
+    assert [plain(item) for item in together] == one_by_one
+
+
+def test_threads_change_nothing():
+    pair = Pair(*unlike_pair("llama"))
+    jobs = [Job(i, p.tolist(), pair.limits(i, p.tolist(), 14), same_outcome) for i, p in enumerate(some_prompts(12))]
+    assert sorted(pair.run(AutoJudge(), jobs, 4, threads=3)) == sorted(pair.run(AutoJudge(), jobs, 4))
+
+
+def test_a_failing_comparison_reaches_the_caller(llama_pair):
+    def same(_a, _b):
+        raise KeyError("no tests")
+
+    pair = Pair(*unlike_pair("llama"))
+    jobs = [Job(0, [3, 4], pair.limits(0, [3, 4], 14), same)]
+    for threads in (0, 2):
+        with pytest.raises(KeyError, match="no tests"):
+            list(pair.run(AutoJudge(), jobs, 4, threads))
+
+
+def test_settled_answers_are_dropped_without_changing_labels():
+    """The outcome is the first token above 40; an answer that has one is settled."""
+    target, draft = unlike_pair("llama")
+
+    def outcome(ids):
+        return next((token for token in ids if token > 40), None)
+
+    def same(a, b):
+        return outcome(a) == outcome(b)
+
+    pair = Pair(target, draft)
+    tokens = []
+    found = []
+    for settled in (None, lambda ids: outcome(ids) is not None):
+        jobs = [
+            Job(i, p.tolist(), pair.limits(i, p.tolist(), 30), same, settled) for i, p in enumerate(some_prompts(8))
+        ]
+        ran = []
+        handle = target.register_forward_pre_hook(
+            lambda m, a, k, ran=ran: ran.append(k["input_ids"].numel()), with_kwargs=True
+        )
+        found.append(sorted(pair.run(AutoJudge(), jobs, 1)))
+        handle.remove()
+        tokens.append(sum(ran))
+    assert found[0] == found[1]
+    assert tokens[1] < tokens[0]
+
+
+def test_rollouts_give_soft_labels_and_leave_hard_ones(llama_pair):
+    target, draft = unlike_pair("llama")
+    prompts = some_prompts(6)
+    hard = find_important_tokens(target, draft, prompts, same_outcome, 14, [2])
+    soft = find_important_tokens(target, draft, prompts, same_outcome, 14, [2], rollouts=3, temperature=1.0)
+    again = find_important_tokens(target, draft, prompts, same_outcome, 14, [2], 3, rollouts=3, temperature=1.0)
+    assert soft == again  # another batch size
+    assert [plain(item) for item in soft] == [plain(item) for item in hard]
+    shares = {m.importance for item in soft for m in item.mismatches}
+    assert shares <= {0, 0.25, 0.5, 0.75, 1} and len(shares) > 2
+    other = find_important_tokens(target, draft, prompts, same_outcome, 14, [2], rollouts=3, temperature=1.0, seed=1)
+    assert other != soft
+
+
+def test_a_rollout_is_a_sample_of_the_target():
+    """The share of each second token after a fixed first one, over many seeds, against the target's own softmax."""
+    target = make_model("llama", 32, 2, seed=3)
+    probabilities = (run(target, [3, 4, 5])[0][-1] / 1.5).softmax(-1)
+    reader = OneText(target, VOCAB)
+    drawn = Counter()
+    with torch.inference_mode():
+        for seed in range(3000):
+            ask = Ask("target", [3, 4, 5], 1, Noise(seed * 7919 + (seed << 32), 1.5))
+            drawn[reader.read({0: ask})[0].choices[0]] += 1
+    expected = probabilities * 3000
+    often = expected >= 5
+    observed = torch.tensor([float(drawn[token]) for token in range(VOCAB)])
+    chi2 = ((observed - expected)[often] ** 2 / expected[often]).sum()
+    assert chi2 < often.sum() + 4 * (2 * often.sum()) ** 0.5
+
+
+class Scripted:
+    """A model that continues any text by a fixed sequence of tokens, whatever was guessed."""
+
+    def __init__(self, final):
+        self.final = final
+        self.passes = 0
+
+    def answer(self, ask):
+        self.passes += 1
+        first = len(ask.text) - ask.rows + 1
+        return Reply([self.final[i] if i < len(self.final) else 0 for i in range(first, first + ask.rows)], [])
+
+
+@given(
+    final=st.lists(st.integers(3, 6), min_size=2, max_size=80),
+    hint=st.lists(st.integers(3, 6), max_size=80),
+    start=st.integers(1, 10),
+)
+def test_guesses_never_change_the_answer(final, hint, start):
+    model = Scripted(final)
+    limits = Limits(1, len(final), frozenset({6}))
+    writer = finish(final[:start], hint, limits)
+    reply = None
+    try:
+        while True:
+            ask = writer.send(reply)
+            assert len(ask.text) <= len(final)
+            reply = model.answer(ask)
+    except StopIteration as stop:
+        text = stop.value
+    written = (
+        final[:start]
+        if limits.finished(final[:start])
+        else next((final[: i + 1] for i in range(start, len(final)) if final[i] == 6), final)
+    )
+    assert text == written
+
+
+def test_a_known_continuation_takes_few_passes():
+    random.seed(0)
+    final = [random.randrange(3, 1000) for _ in range(300)]
+    changed = final[:150] + [7, 8] + final[151:]  # one token became two
+    model = Scripted(final)
+    writer = finish(final[:20], changed, Limits(1, 300, frozenset()))
+    reply = None
+    with pytest.raises(StopIteration):
+        while True:
+            reply = model.answer(writer.send(reply))
+    assert model.passes < 20
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
+def test_readers_answer_alike(architecture):
+    """Texts that change in the middle, grow, shrink and are exchanged; rows in any number."""
+    model = make_model(architecture, 32, 2, seed=3)
+    many, one = ManyTexts(model, 4, 120, VOCAB), [OneText(model, VOCAB) for _ in range(4)]
+    random.seed(1)
+    texts = [[random.randrange(3, VOCAB) for _ in range(random.randrange(5, 40))] for _ in range(4)]
+    with torch.inference_mode():
+        for _ in range(25):
+            asks = {}
+            for place in random.sample(range(4), random.randrange(1, 5)):
+                text = texts[place][: random.randrange(3, len(texts[place]) + 1)]
+                text = text + [random.randrange(3, VOCAB) for _ in range(random.randrange(1, 30))]
+                texts[place] = text[:100]
+                asks[place] = Ask("target", texts[place], random.randrange(1, len(texts[place])), scores=True)
+            found = many.read(asks)
+            for place, ask in asks.items():
+                expected = one[place].read({place: ask})[place]
+                logits = run(model, ask.text)[0]
+                assert found[place].choices == expected.choices == logits[-ask.rows :].argmax(-1).tolist()
+                following = torch.tensor(ask.text[len(ask.text) - ask.rows + 1 :])
+                scores = logits[-ask.rows : -1].log_softmax(-1).gather(-1, following[:, None])[:, 0]
+                assert torch.allclose(torch.tensor(found[place].scores), scores, atol=1e-4)
+                assert torch.allclose(torch.tensor(expected.scores), scores, atol=1e-4)
+
+
+def test_a_model_of_another_kind_is_read_one_text_at_a_time(llama_pair, caplog):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.25, eos_token_id=2)
+    target, draft = BloomForCausalLM(config).eval(), llama_pair[1]
+    found = find_important_tokens(target, draft, some_prompts(4), same_outcome, 10, [2])
+    assert "one at a time" in caplog.text
+    for prompt, item in zip(some_prompts(4), found, strict=True):
+        assert plain(item) == reference_search(target, draft, prompt.tolist(), same_outcome, 10, {2})
+
+
+def test_end_tokens_default_to_the_targets(llama_pair):
+    target, draft = llama_pair
+    prompts = [p.tolist() for p in some_prompts(3)]
+    assert target.generation_config.eos_token_id == 2
+    a = find_important_tokens(target, draft, prompts, same_outcome, 10)
+    assert a == find_important_tokens(target, draft, prompts, same_outcome, 10, eos_token_id=2)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "limit", "options", "message"),
+    [
+        ([[]], 5, {}, "Prompt 0 is empty"),
+        ([[3]], 0, {}, "got 0"),
+        ([[3]], 5, {"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ([[3]], 5, {"rollouts": -1}, "got -1"),
+        ([[3]], 5, {"rollouts": 1, "temperature": 0.0}, "temperature"),
+    ],
+)
+def test_bad_input(llama_pair, prompts, limit, options, message):
+    with pytest.raises(ValueError, match=message):
+        find_important_tokens(*llama_pair, prompts, same_outcome, limit, **options)
