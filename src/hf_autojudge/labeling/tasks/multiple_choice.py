@@ -1,0 +1,93 @@
+"""Questions with choices, such as MMLU's (Hendrycks et al., arXiv 2009.03300), ARC's (Clark et al., arXiv 1803.05457)
+and CommonsenseQA's (Talmor et al., arXiv 1811.00937): the outcome is the chosen letter."""
+
+from __future__ import annotations
+
+import re
+from string import ascii_uppercase
+from typing import TYPE_CHECKING
+
+from hf_autojudge.labeling.tasks.data import load_rows
+from hf_autojudge.labeling.tasks.prompts import prompt_ids
+from hf_autojudge.labeling.tasks.task import Row, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+INSTRUCTION = "Think step by step. End with a line of the form: The answer is (<letter>)."
+
+# A letter by itself, in any brackets or stars; after it no further word but those that give a reason, as in "A dog"
+_LETTER = r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{|[(\[{*_`$\"' ])*([A-Z])(?![\w'’])"
+_THEN = r"(?=\W*(?:$|\n)|\s*[^\w\s]|\s+(?:because|since|as|for|and|which|is)\b)"
+_STATED = re.compile(
+    rf"(?:\\boxed\s*\{{|(?i:\banswer|\bchoice|\boption)(?i:\s+is|\s+would be|\s*[:=]|\**\s*:\**)"
+    rf"(?i:\s+(?:option|choice|letter))?\s*:?){_LETTER}{_THEN}"
+)
+_MARKED = re.compile(
+    r"\*\*\(?([A-Z])\)?[.:)]?(?:\*\*|\s)|\(([A-Z])\)|^\W*([A-Z])\W*$|\A\W*([A-Z])[.:)]\s", re.MULTILINE
+)
+
+
+def choices(row: Row) -> list[str]:
+    """The choices' texts: the column `choices`, a list or, with labels, a dictionary with the key `text`."""
+    return list(row["choices"]["text"] if isinstance(row["choices"], dict) else row["choices"])
+
+
+def right_letter(row: Row) -> str:
+    """The letter of the right choice: from `answerKey`, one of the choices' labels, or from `answer`, a number from 0
+    on or a letter.
+
+    Raises:
+        ValueError: If the row does not say it.
+    """
+    labels = row["choices"]["label"] if isinstance(row["choices"], dict) else ascii_uppercase[: len(row["choices"])]
+    answer = row.get("answerKey", row.get("answer"))
+    if isinstance(answer, int) and 0 <= answer < len(labels):
+        return ascii_uppercase[answer]
+    if answer in list(labels):
+        return ascii_uppercase[list(labels).index(answer)]
+    raise ValueError(f"The right answer {answer!r} is none of the choices {list(labels)}; use a split with answers.")
+
+
+def chosen_letter(text: str, number: int = 26) -> str | None:
+    """The letter that an answer chooses: the last it states ("The answer is (B)", "Answer: B.", `\\boxed{B}`), else
+    the last it marks ("**B**", "(B)", a line with nothing else, "B. ..." to begin with); `None` if there is none of
+    the first `number`."""
+    for pattern in (_STATED, _MARKED):
+        letters = [next(filter(None, found.groups())) for found in pattern.finditer(text)]
+        if letters := [letter for letter in letters if letter in ascii_uppercase[:number]]:
+            return letters[-1]
+    return None
+
+
+def prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The question and its choices, one a line with its letter."""
+    lines = [f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, choices(row), strict=False)]
+    text = "\n".join([row["question"], *lines])
+    return prompt_ids(tokenizer, f"{text}\n\n{INSTRUCTION}", f"Question: {text}\n\n{INSTRUCTION}\nAnswer:")
+
+
+def multiple_choice(
+    data: str = "allenai/ai2_arc", config: str | None = "ARC-Challenge", max_new_tokens: int = 512
+) -> Task:
+    """The task of choosing a letter.
+
+    Args:
+        data (`str`, *optional*, defaults to `"allenai/ai2_arc"`): A data set of the Hub with the splits `train` and
+            `test`, or a local file, which then serves every split asked for. Columns: `question`; `choices`, a list
+            or a dictionary with `text` and `label`; `answerKey`, a label, or `answer`, a number from 0 on or a letter.
+        config (`str`, *optional*, defaults to `"ARC-Challenge"`): Configuration of a data set of the Hub.
+        max_new_tokens (`int`, *optional*, defaults to `512`): Length limit of an answer, in tokens.
+    """
+
+    def load(split: str, limit: int | None) -> list[Row]:
+        return load_rows(data, split, limit, config=config, columns=("question", "choices"))
+
+    def same_outcome(row: Row, one: str, other: str) -> bool:
+        number = len(choices(row))
+        return chosen_letter(one, number) == chosen_letter(other, number)
+
+    def correct(row: Row, answer: str) -> bool:
+        return chosen_letter(answer, len(choices(row))) == right_letter(row)
+
+    return Task("multiple_choice", prompt, same_outcome, load, max_new_tokens, correct=correct)
