@@ -342,6 +342,18 @@ def test_from_several_threads():
     assert results == {i: i % 2 == 0 for i in range(6)}
 
 
+def test_under_lower_limits():
+    code = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+sys.path.insert(0, {str(Path(sandbox.__file__).parent)!r})
+import sandbox
+assert sandbox.run_program("").passed
+"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
 def test_ends_with_its_parent(tmp_path):
     path = Path(sandbox.__file__).parent
     code = (

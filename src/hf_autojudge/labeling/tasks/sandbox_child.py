@@ -128,6 +128,8 @@ def limit(seconds: int, memory: int) -> None:
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
     ):
+        hardest = resource.getrlimit(kind)[1]
+        value = value if hardest == resource.RLIM_INFINITY else min(value, hardest)
         resource.setrlimit(kind, (value, value))
 
 
