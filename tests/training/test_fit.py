@@ -9,8 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 from hf_autojudge.labeling import MismatchFeatures
 from hf_autojudge.training import fit
+from hf_autojudge.training.auc import roc_auc
 from hf_autojudge.training.fit import C_GRID, split_prompts
-from hf_autojudge.training.logistic import Standardiser, fit_logistic, roc_auc
+from hf_autojudge.training.logistic import logistic_path
+from hf_autojudge.training.rows import Rows, Standardiser
 
 
 def make_data(n=600, draft=6, target=10, seed=0, prompts=40):
@@ -41,10 +43,11 @@ def test_agrees_with_scikit_learn(c, balanced, dtype):
     theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000, class_weight="balanced" if balanced else None)
     theirs.fit(scaler.transform(x.double().numpy()), y.numpy())
     expected = theirs.predict_proba(scaler.transform(x.double().numpy()))[:, 1]
-    standardise = Standardiser.fit(x.to(dtype))
+    standardise = Standardiser.fit(x.to(dtype).split(100))
+    rows = Rows(lambda: iter([x.to(dtype)]), len(x), standardise, hold=True)
     share = y.double().mean()
     weights = torch.where(y, 0.5 / share, 0.5 / (1 - share)).to(dtype) if balanced else None
-    weight, bias = fit_logistic(standardise(x.to(dtype)), y, c, weights)
+    ((weight, bias),) = logistic_path(rows, y, [c], weights)
     ours = (standardise(x.to(dtype)) @ weight + bias).sigmoid().numpy()
     assert np.abs(ours - expected).max() < 1e-3
 

@@ -13,16 +13,26 @@ FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previo
 """Names of the hidden states a head can read: the position of the mismatch's draft token, or the position before it
 (which predicted it), in the draft or in the target."""
 
+SCALARS = ("scalar.kl", "scalar.entropy", "scalar.logprob", "scalar.rank", "scalar.margin")
+"""Names of the numbers a head can read beside them, of the two distributions that predicted the draft token: see
+[`distribution_scalars`](hf_autojudge.judges.scalars)."""
+
+
+def reads_draft(feature: str) -> bool:
+    """Whether a feature needs a draft model."""
+    return feature.endswith(".draft") or feature == "scalar.kl"
+
 
 class AutoJudgeConfig(PretrainedConfig):
     """Configuration of an [`AutoJudgeHead`].
 
     Args:
-        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): Hidden
-            states the head reads, in the order in which they are concatenated. AutoJudge's default is DD+DT (arXiv
-            2504.20039).
+        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): What
+            the head reads, of [`FEATURES`] and [`SCALARS`], in the order in which it is concatenated. AutoJudge's
+            default is DD+DT (arXiv 2504.20039).
         target_hidden_size (`int`, *optional*, defaults to `0`): Width of the target's last hidden state.
         draft_hidden_size (`int`, *optional*, defaults to `0`): Width of the draft's last hidden state.
+        hidden_size (`int`, *optional*, defaults to `0`): Width of the one hidden layer; 0 for a linear head.
         vocab_size (`int`, *optional*): Size of the target's vocabulary; `None` skips the check.
         target (`str`, *optional*): Repository (or path) of the target.
         target_revision (`str`, *optional*): Its revision.
@@ -43,6 +53,7 @@ class AutoJudgeConfig(PretrainedConfig):
         features: Sequence[str] = FEATURES[:2],
         target_hidden_size: int = 0,
         draft_hidden_size: int = 0,
+        hidden_size: int = 0,
         vocab_size: int | None = None,
         target: str | None = None,
         target_revision: str | None = None,
@@ -58,6 +69,7 @@ class AutoJudgeConfig(PretrainedConfig):
         self.features = list(features)
         self.target_hidden_size = target_hidden_size
         self.draft_hidden_size = draft_hidden_size
+        self.hidden_size = hidden_size
         self.vocab_size = vocab_size
         self.target = target
         self.target_revision = target_revision
@@ -68,12 +80,15 @@ class AutoJudgeConfig(PretrainedConfig):
         self.thresholds = thresholds or []
         self.task = task
         self.versions = versions or {}
-        unknown = [name for name in self.features if name not in FEATURES]
-        if unknown or not self.features:
-            raise ValueError(f"A judge reads one or more of the features {list(FEATURES)}; got {self.features}.")
+        known = FEATURES + SCALARS
+        if not self.features or not set(self.features).issubset(known):
+            raise ValueError(f"A judge reads one or more of the features {list(known)}; got {self.features}.")
+        if hidden_size < 0:
+            raise ValueError(f"hidden_size is the width of the hidden layer, 0 for none; got {hidden_size}.")
         super().__init__(**kwargs)
 
     @property
     def input_size(self) -> int:
         """Width of the concatenated features."""
-        return sum(self.target_hidden_size if f.endswith(".target") else self.draft_hidden_size for f in self.features)
+        widths = {"target": self.target_hidden_size, "draft": self.draft_hidden_size}
+        return sum(1 if name in SCALARS else widths[name.split(".")[1]] for name in self.features)

@@ -1,5 +1,5 @@
-"""The trained judge: standardise the hidden states, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section
-3)."""
+"""The trained judge: standardise the features, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section 3);
+with a hidden layer in between, if the config says so."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from hf_autojudge.judges.base import check_threshold
-from hf_autojudge.judges.configuration_autojudge import FEATURES, AutoJudgeConfig
+from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS, AutoJudgeConfig, reads_draft
+from hf_autojudge.judges.scalars import distribution_scalars
 from hf_autojudge.judges.window import Read, Window
 
 
 class AutoJudgeHead(PreTrainedModel):
-    """A logistic head on hidden states: `importance = sigmoid(linear((x - mean) / scale))`.
+    """A head on hidden states: `importance = sigmoid(linear(z))` with `z = (x - mean) / scale`, or
+    `sigmoid(linear(gelu(hidden(z))))` with a hidden layer.
 
     Load one with `AutoJudgeHead.from_pretrained(...)` and hand it to `generate(..., judge=head)`. Computes in float32
     whatever the models' dtype. Weights are read and written as safetensors only.
 
     Attributes:
         mean, scale (`torch.FloatTensor` of shape `(input_size,)`): Standardisation buffers.
-        linear (`nn.Linear`): Weight `(1, input_size)` and bias `(1,)`, on standardised features.
+        hidden (`nn.Linear`, *optional*): Weight `(hidden_size, input_size)` and bias `(hidden_size,)`, on standardised
+            features; `None` for a linear head.
+        linear (`nn.Linear`): Weight `(1, hidden_size or input_size)` and bias `(1,)`.
     """
 
     config_class = AutoJudgeConfig
@@ -39,7 +43,8 @@ class AutoJudgeHead(PreTrainedModel):
         super().__init__(config)
         self.register_buffer("mean", torch.zeros(config.input_size))
         self.register_buffer("scale", torch.ones(config.input_size))
-        self.linear = nn.Linear(config.input_size, 1)
+        self.hidden = nn.Linear(config.input_size, config.hidden_size) if config.hidden_size else None
+        self.linear = nn.Linear(config.hidden_size or config.input_size, 1)
         self.post_init()
 
     @classmethod
@@ -53,13 +58,14 @@ class AutoJudgeHead(PreTrainedModel):
         draft_hidden_size: int = 0,
         target_hidden_size: int = 0,
         threshold: float = 0.5,
+        hidden: tuple[Any, Any] | None = None,
         **config: Any,
     ) -> AutoJudgeHead:
         """Build a head from numbers, for instance those of a scikit-learn pipeline.
 
         Args:
-            weight (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)` or `(1, input_size)`): On standardised
-                features, in the order of `features`.
+            weight (`torch.Tensor` or `numpy.ndarray` of shape `(n,)` or `(1, n)`): On standardised features, in the
+                order of `features`, n being `input_size`; or on the hidden layer.
             bias (`float` or array of one element): Added to the weighted sum.
             mean, scale (`torch.Tensor` or `numpy.ndarray` of shape `(input_size,)`): Features become `(x - mean) /
                 scale`.
@@ -67,6 +73,8 @@ class AutoJudgeHead(PreTrainedModel):
                 concatenation.
             draft_hidden_size, target_hidden_size (`int`): Widths of the two models' last hidden states.
             threshold (`float`, *optional*, defaults to `0.5`): In [0, 1].
+            hidden (`tuple` of two arrays, *optional*): Weight `(hidden_size, input_size)` and bias `(hidden_size,)` of
+                a hidden layer.
             config: Further fields of [`AutoJudgeConfig`].
 
         Raises:
@@ -78,24 +86,25 @@ class AutoJudgeHead(PreTrainedModel):
                 draft_hidden_size=draft_hidden_size,
                 target_hidden_size=target_hidden_size,
                 threshold=threshold,
+                hidden_size=0 if hidden is None else len(hidden[1]),
                 **config,
             )
         )
-        size = head.config.input_size
         given = {"weight": weight, "bias": bias, "mean": mean, "scale": scale}
-        values = {name: torch.as_tensor(value).detach().float().flatten() for name, value in given.items()}
-        for name, value in values.items():
-            expected = 1 if name == "bias" else size
+        places = {"weight": head.linear.weight, "bias": head.linear.bias, "mean": head.mean, "scale": head.scale}
+        if hidden is not None and head.hidden is not None:
+            given |= {"hidden weight": hidden[0], "hidden bias": hidden[1]}
+            places |= {"hidden weight": head.hidden.weight, "hidden bias": head.hidden.bias}
+        for name, place in places.items():
+            value = torch.as_tensor(given[name]).detach().float()
+            expected = place.numel()
             if value.numel() != expected:
                 raise ValueError(
                     f"`{name}` has {value.numel()} numbers, but the features {list(features)} with draft_hidden_size="
                     f"{draft_hidden_size} and target_hidden_size={target_hidden_size} need {expected}."
                 )
-        with torch.no_grad():
-            head.linear.weight.copy_(values["weight"][None])
-            head.linear.bias.copy_(values["bias"])
-            head.mean.copy_(values["mean"])
-            head.scale.copy_(values["scale"])
+            with torch.no_grad():
+                place.copy_(value.reshape(place.shape))
         head._check_numbers("the given numbers")
         return head.eval()
 
@@ -138,7 +147,10 @@ class AutoJudgeHead(PreTrainedModel):
     @property
     def reads(self) -> frozenset[Read]:
         names: dict[str, Read] = {"draft": "draft_hidden", "target": "target_hidden"}
-        return frozenset(names[feature.split(".")[1]] for feature in self.config.features)
+        found = {names[feature.split(".")[1]] for feature in self.config.features if feature not in SCALARS}
+        for feature in set(self.config.features).intersection(SCALARS):
+            found |= {"target_logits", "draft_logits"} if reads_draft(feature) else {"target_logits"}
+        return frozenset(found)
 
     @property
     def threshold(self) -> float:
@@ -152,13 +164,15 @@ class AutoJudgeHead(PreTrainedModel):
         """Logits of importance.
 
         Args:
-            features (`torch.Tensor` of shape `(..., input_size)`): Concatenated hidden states, any float dtype.
+            features (`torch.Tensor` of shape `(..., input_size)`): The concatenated features, any float dtype.
 
         Returns:
             `torch.FloatTensor` of shape `(...)`; `sigmoid` of it is the importance.
         """
-        standardised = (features.float() - self.mean.float()) / self.scale.float()
-        return nn.functional.linear(standardised, self.linear.weight.float(), self.linear.bias.float())[..., 0]
+        z = (features.float() - self.mean.float()) / self.scale.float()
+        if self.hidden is not None:
+            z = nn.functional.gelu(nn.functional.linear(z, self.hidden.weight.float(), self.hidden.bias.float()))
+        return nn.functional.linear(z, self.linear.weight.float(), self.linear.bias.float())[..., 0]
 
     def importance(self, window: Window) -> torch.Tensor:
         """Probability that each candidate token, if it is a mismatch, changes the outcome: float32, shape `(B, K)`."""
@@ -166,12 +180,21 @@ class AutoJudgeHead(PreTrainedModel):
             "draft_token": lambda hidden: hidden[:, 1:],
             "previous": lambda hidden: hidden[:, :-1],
         }
+        scalars = [feature for feature in self.config.features if feature in SCALARS]
+        if scalars:
+            assert window.target_logits is not None
+            values = distribution_scalars(
+                scalars, window.draft_tokens, window.target_logits[:, :-1], window.draft_logits
+            )
         columns = []
         for feature in self.config.features:
+            if feature in SCALARS:
+                columns.append(values[..., scalars.index(feature), None].to(self.mean.device))
+                continue
             position, model = feature.split(".")
             hidden = window.target_hidden if model == "target" else window.draft_hidden
             assert hidden is not None
-            columns.append(rows[position](hidden).to(self.mean.device))
+            columns.append(rows[position](hidden).to(self.mean.device).float())
         return self(torch.cat(columns, dim=-1)).sigmoid()
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:

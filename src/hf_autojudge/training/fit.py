@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from hf_autojudge.judges import AutoJudgeHead
-from hf_autojudge.judges.configuration_autojudge import FEATURES
+from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling.features import MismatchFeatures
-from hf_autojudge.training.logistic import Standardiser, fit_logistic, roc_auc
+from hf_autojudge.training.auc import roc_auc
+from hf_autojudge.training.hidden import fit_hidden_layer
+from hf_autojudge.training.logistic import logistic_path
+from hf_autojudge.training.rows import Rows, Standardiser, free_memory, read_rows
 
 C_GRID: tuple[float, ...] = (*(10 ** (-k / 2) for k in range(14, 0, -1)), 1.0, 3.0, 10.0, 50.0, 100.0)
 """The grid of the AutoJudge authors' training script: half-decades from 1e-7 to 10^-0.5, then 1, 3, 10, 50, 100."""
@@ -24,8 +28,9 @@ class FitResult:
     Attributes:
         head ([`AutoJudgeHead`])
         auc (`float`): ROC-AUC on the validation prompts.
-        c (`float`): The chosen inverse penalty.
-        grid (`list[dict]`): `c`, `train_auc`, `validation_auc` for each value tried.
+        c (`float`, *optional*): The chosen inverse penalty; `None` with a hidden layer.
+        grid (`list[dict]`): `c`, `train_auc`, `validation_auc` for each value tried; with a hidden layer `epoch`,
+            `train_loss`, `validation_auc` for each epoch.
         validation_scores (`torch.FloatTensor` of shape `(M,)`): Importance of the validation mismatches.
         validation_important (`torch.BoolTensor` of shape `(M,)`): Their labels.
         n_train, n_validation (`int`): Mismatches.
@@ -34,7 +39,7 @@ class FitResult:
 
     head: AutoJudgeHead
     auc: float
-    c: float
+    c: float | None
     grid: list[dict[str, float]]
     validation_scores: torch.Tensor
     validation_important: torch.Tensor
@@ -71,87 +76,123 @@ def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> t
 
 
 def fit(
-    data: MismatchFeatures,
-    features: Sequence[str] = FEATURES[:2],
+    data: MismatchFeatures | Sequence[MismatchFeatures],
+    features: Sequence[str] | None = None,
     c_grid: Sequence[float] = C_GRID,
     validation_share: float = 0.1,
     balanced: bool = False,
+    soft_labels: bool = False,
+    sample_weight: torch.Tensor | None = None,
+    hidden_size: int = 0,
     seed: int = 0,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    hold: bool | None = None,
     **config: Any,
 ) -> FitResult:
     """Standardise, fit an L2 logistic regression for each C, keep the one of best validation ROC-AUC (AutoJudge, arXiv
-    2504.20039, section 3). Of equal AUCs the strongest penalty wins.
+    2504.20039, section 3). Of equal AUCs the strongest penalty wins. Or fit a head with one hidden layer.
 
     Args:
-        data ([`MismatchFeatures`]): From `collect_features`.
-        features (`Sequence[str]`, *optional*, defaults to `("draft_token.draft", "draft_token.target")`): What the
-            head reads.
-        c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default.
+        data ([`MismatchFeatures`] or a sequence of them): From `collect_features` or `store_features`.
+        features (`Sequence[str]`, *optional*): What the head reads; by default `("draft_token.draft",
+            "draft_token.target")`, without draft states the latter alone.
+        c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default. A hidden
+            layer has no such penalty.
         validation_share (`float`, *optional*, defaults to `0.1`): Share of the prompts kept for validation.
         balanced (`bool`, *optional*, defaults to `False`): Weigh the two classes equally.
-        seed (`int`, *optional*, defaults to `0`): Of the split.
+        soft_labels (`bool`, *optional*, defaults to `False`): Fit on the labels' `importance` in [0, 1]. AUCs are
+            always of the yes-or-no labels.
+        sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Of all mismatches in order; not negative.
+        hidden_size (`int`, *optional*, defaults to `0`): Width of the hidden layer; 0 for a linear head.
+        seed (`int`, *optional*, defaults to `0`): Of the split, and of the hidden layer.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where to fit.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Or `torch.float64`.
+        hold (`bool`, *optional*): Hold one standardised copy of the features on the device, or read them anew in every
+            pass. By default, hold it if it takes at most 80% of the free memory.
         config: Further fields of [`AutoJudgeConfig`].
 
     Raises:
-        ValueError: If a side of the split has labels of one class only, or a feature is not in the data.
+        ValueError: If a side of the split has labels of one class only, a feature is not in the data, or a weight is
+            negative.
     """
-    missing = [name for name in features if name not in data.states]
-    if missing or not features:
-        raise ValueError(f"The data holds the features {sorted(data.states)}; asked for {list(features)}.")
-    held_out = split_prompts(data.prompt, validation_share, seed)
-    for name, labels in (("training", data.important[~held_out]), ("validation", data.important[held_out])):
+    parts = [data] if isinstance(data, MismatchFeatures) else [part for part in data if len(part)]
+    known = parts[0].states if parts else {}
+    if features is None:
+        features = [name for name in FEATURES[:2] if name in known]
+    if not features or not set(features).issubset(known):
+        raise ValueError(f"The data holds the features {sorted(known)}; asked for {list(features)}.")
+    important = torch.cat([part.important for part in parts])
+    held_out = split_prompts(torch.cat([part.prompt for part in parts]), validation_share, seed)
+    for name, labels in (("training", important[~held_out]), ("validation", important[held_out])):
         positives = int(labels.sum())
         if positives in (0, len(labels)):
             raise ValueError(
                 f"The {name} side has {positives} important and {len(labels) - positives} unimportant mismatches; "
                 "fitting needs both kinds, so label more prompts."
             )
-    x, y = data.matrix(features).to(device, dtype), data.important.to(device)
-    held_out = held_out.to(device)
-    x_train, y_train, y_validation = x[~held_out], y[~held_out], y[held_out]
-    standardise = Standardiser.fit(x_train)
-    z_train, z_validation = standardise(x_train), standardise(x[held_out])
-    weights = None
-    if balanced:
-        share = y_train.double().mean()
-        weights = torch.where(y_train, 0.5 / share, 0.5 / (1 - share)).to(dtype)
+    y = torch.cat([part.soft for part in parts]) if soft_labels else important.float()
+    weights = _weights(y[~held_out], balanced, None if sample_weight is None else sample_weight.cpu()[~held_out])
 
-    grid: list[dict[str, float]] = []
-    solutions: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for c in sorted(c_grid):
-        start = solutions[-1] if solutions else None  # the last one is close
-        weight, bias = fit_logistic(z_train, y_train, c, weights, start)
-        solutions.append((weight, bias))
-        row = {
-            "c": float(c),
-            "train_auc": roc_auc(z_train @ weight + bias, y_train),
-            "validation_auc": roc_auc(z_validation @ weight + bias, y_validation),
-        }
-        grid.append(row)
-    best = max(range(len(grid)), key=lambda i: grid[i]["validation_auc"])  # the first of equals
-    weight, bias = solutions[best]
+    standardise = Standardiser.fit(read_rows(parts, features, ~held_out, device, dtype))
+    if hold is None:
+        size = len(important) * len(standardise.mean) * dtype.itemsize
+        hold = size <= 0.8 * free_memory(device)
+    train, validation = (
+        Rows(partial(read_rows, parts, features, side, device, dtype), int(side.sum()), standardise, hold)
+        for side in (~held_out, held_out)
+    )
+    c: float | None = None
+    hidden: tuple[torch.Tensor, torch.Tensor] | None = None
+    if hidden_size:
+        network = fit_hidden_layer(train, y[~held_out], validation, important[held_out], hidden_size, weights, seed)
+        hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in network.parameters)
+        hidden, grid, scores = (hidden_weight, hidden_bias), network.epochs, network.scores
+        auc = max(row["validation_auc"] for row in grid)
+    else:
+        path = sorted(map(float, c_grid))
+        solutions = logistic_path(train, y[~held_out], path, weights)
+        stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
+        scored = {"train_auc": train.scores(*stacked), "validation_auc": validation.scores(*stacked)}
+        sides = {"train_auc": important[~held_out].to(device), "validation_auc": important[held_out].to(device)}
+        grid = [
+            {"c": value} | {name: roc_auc(scored[name][:, i], sides[name]) for name in scored}
+            for i, value in enumerate(path)
+        ]
+        best = max(range(len(grid)), key=lambda i: grid[i]["validation_auc"])  # the first of equals
+        c, auc, scores = grid[best]["c"], grid[best]["validation_auc"], scored["validation_auc"][:, best]
+        weight, bias = (t.cpu() for t in solutions[best])
+    sizes = {name.split(".")[1]: known[name].shape[-1] for name in known if name not in SCALARS}
     head = AutoJudgeHead.from_linear(
-        weight.cpu(),
-        bias.cpu(),
+        weight,
+        bias,
         standardise.mean.cpu(),
         standardise.scale.cpu(),
         features=features,
-        draft_hidden_size=data.states["draft_token.draft"].shape[-1],
-        target_hidden_size=data.states["draft_token.target"].shape[-1],
+        draft_hidden_size=sizes.get("draft", 0),
+        target_hidden_size=sizes.get("target", 0),
+        hidden=hidden,
         **config,
     )
     return FitResult(
         head=head,
-        auc=grid[best]["validation_auc"],
-        c=grid[best]["c"],
+        auc=auc,
+        c=c,
         grid=grid,
-        validation_scores=(z_validation @ weight + bias).sigmoid().float().cpu(),
-        validation_important=y_validation.cpu(),
-        n_train=len(y_train),
-        n_validation=len(y_validation),
-        share_important=float(data.important.double().mean()),
+        validation_scores=scores.sigmoid().float().cpu(),
+        validation_important=important[held_out],
+        n_train=len(train),
+        n_validation=len(validation),
+        share_important=float(important.double().mean()),
     )
+
+
+def _weights(y: torch.Tensor, balanced: bool, given: torch.Tensor | None) -> torch.Tensor | None:
+    """Weights of the training rows: `None` for ones."""
+    if given is not None and not (given.isfinite().all() and (given >= 0).all()):
+        raise ValueError("sample_weight holds negative numbers or some that are not finite; weights must be >= 0.")
+    if not balanced:
+        return given
+    weights = torch.ones_like(y) if given is None else given.to(y.dtype)
+    share = float((weights * y).sum() / weights.sum())
+    return weights * (y * (0.5 / share) + (1 - y) * (0.5 / (1 - share)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import transformers
 
 import hf_autojudge
-from hf_autojudge.labeling.features import collect_features
+from hf_autojudge.labeling.feature_store import store_features
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.training.calibrate import calibration_table
 from hf_autojudge.training.fit import FitResult, fit
@@ -17,17 +18,25 @@ from hf_autojudge.training.fit import FitResult, fit
 
 def fit_store(
     target: Any,
-    draft: Any,
+    draft: Any | None,
     labels: str | os.PathLike,
     window: int | None = None,
+    folder: str | os.PathLike | None = None,
+    collect: Sequence[str] | None = None,
     **fit_options: Any,
 ) -> FitResult:
     """Fit a head on a label store: collect the features, fit, and fill the head's config.
 
     Args:
-        target, draft ([`PreTrainedModel`]): The pair the labels were made with.
+        target ([`PreTrainedModel`]): The one the labels were made with.
+        draft ([`PreTrainedModel`], *optional*): Likewise, if the labels were made with one. `None` for a head that
+            reads the target alone.
         labels (`str` or `Path`): Folder of a [`LabelStore`].
         window (`int`, *optional*): Candidate tokens a round to decode with by default.
+        folder (`str` or `Path`, *optional*): Where the features are kept; what it holds is not collected again. The
+            store's `features/` by default, `features-target/` without a draft.
+        collect (`Sequence[str]`, *optional*): Features to collect, if the folder is new; by default all that the
+            models have, so that a later fit may read others.
         fit_options: Further arguments of [`fit`].
 
     Raises:
@@ -35,18 +44,21 @@ def fit_store(
     """
     store = LabelStore(labels)
     for role, model in (("target", target), ("draft", draft)):
-        if store.settings[role] != model.config.name_or_path:
+        made_with = store.settings.get(role)
+        if model is not None and made_with is not None and made_with != model.config.name_or_path:
             raise ValueError(
-                f"The labels in {store.folder} were made with the {role} {store.settings[role]!r}; got "
+                f"The labels in {store.folder} were made with the {role} {made_with!r}; got "
                 f"{model.config.name_or_path!r}. Name the same models."
             )
+    if folder is None:
+        folder = store.folder / ("features-target" if draft is None else "features")
     result = fit(
-        collect_features(target, draft, store.labelled()),
+        store_features(target, draft, store.labelled(), folder, collect),
         window=window,
         target=target.config.name_or_path,
         target_revision=getattr(target.config, "_commit_hash", None),
-        draft=draft.config.name_or_path,
-        draft_revision=getattr(draft.config, "_commit_hash", None),
+        draft=store.settings.get("draft") if draft is None else draft.config.name_or_path,
+        draft_revision=None if draft is None else getattr(draft.config, "_commit_hash", None),
         vocab_size=target.config.get_text_config().vocab_size,
         task=store.settings["task"],
         versions={m.__name__: m.__version__ for m in (hf_autojudge, transformers, torch)},
