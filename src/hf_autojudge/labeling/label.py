@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def label(
     target: PreTrainedModel,
-    draft: PreTrainedModel,
+    draft: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     rows: Sequence[Row],
@@ -33,13 +33,15 @@ def label(
     """Mine labels for rows of a task and keep them in a [`LabelStore`]; rows already labelled there are skipped.
 
     Args:
-        target, draft ([`PreTrainedModel`]): The pair.
+        target ([`PreTrainedModel`])
+        draft ([`PreTrainedModel`], *optional*): `None` only for [`Annotated`], which needs none.
         tokenizer ([`PreTrainedTokenizerBase`]): The target's.
         task ([`Task`]): Makes prompts and compares outcomes.
         rows (sequence of rows): Training rows; a row's index is its place here.
         folder (`str` or `Path`): The store.
         max_new_tokens (`int`, *optional*): Length limit of an answer; the task's by default.
-        way ([`Way`], *optional*): How to label: [`AutoJudge`] (default) or [`SelfJudge`], with their settings.
+        way ([`Way`], *optional*): How to label: [`AutoJudge`] (default), [`SelfJudge`] or [`Annotated`], with their
+            settings.
         batch_size (`int`, *optional*, defaults to `16`): Prompts at the same time. In float32 the labels do not depend
             on it.
 

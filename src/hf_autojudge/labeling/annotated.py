@@ -1,0 +1,86 @@
+"""Labels from answers in which somebody has marked what is wrong (Judge Decoding, arXiv 2501.19309)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hf_autojudge.labeling.job import Job
+from hf_autojudge.labeling.reading import Ask
+from hf_autojudge.labeling.record import LabelledPrompt, Mismatch
+from hf_autojudge.labeling.tasks.task import Row
+from hf_autojudge.labeling.together import Search
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Annotated:
+    """Every token of a marked answer becomes a row: important if it lies in a wrong span.
+
+    Judge Decoding (arXiv 2501.19309) trains its head so: on right and wrong answers to the same questions, their
+    mistakes marked by hand, and on the target's states only. Wrong tokens are few, so fit with balanced classes.
+
+    Rows hold `prompt` (a text, or a list of chat messages), `answer` (a text) and `wrong`: a list of `[start, end]`,
+    characters of the answer, end excluded; empty for a right answer. See the task [`annotated_answers`].
+
+    In the records `draft_token` is the answer's token and `target_token` what the target would have written there;
+    the two may agree. `reference` and `response` are the answer.
+
+    Args:
+        rows (`Sequence[Row]`): All rows, in the order in which they are labelled.
+        tokenizer ([`PreTrainedTokenizerBase`]): A fast one, which knows the characters of its tokens.
+
+    Raises:
+        ValueError: If the tokenizer is not a fast one.
+    """
+
+    def __init__(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"{type(tokenizer).__name__} does not say which characters its tokens are; use a fast tokenizer "
+                "(AutoTokenizer.from_pretrained(..., use_fast=True))."
+            )
+        self.rows = rows
+        self.tokenizer = tokenizer
+
+    def settings(self) -> dict[str, Any]:
+        """See [`Way.settings`]."""
+        return {"method": "annotated"}
+
+    def search(self, job: Job) -> Search[LabelledPrompt]:
+        """See [`Way.search`].
+
+        Raises:
+            ValueError: For a span outside of its answer, an empty answer, or one that is longer than the limit.
+        """
+        row = self.rows[job.index]
+        answer, wrong = marked_tokens(self.tokenizer, row["answer"], row["wrong"], job.index)
+        room = job.limits.max_length - len(job.prompt)
+        if len(answer) > room:
+            raise ValueError(f"Answer {job.index} has {len(answer)} tokens; set max_new_tokens (now {room}) to that.")
+        text = [*job.prompt, *answer]
+        chosen = (yield Ask("target", text[:-1], len(answer))).choices
+        rows = zip(chosen, answer, wrong, strict=True)
+        mismatches = [Mismatch(i, target, token, bad) for i, (target, token, bad) in enumerate(rows)]
+        return LabelledPrompt(job.prompt, mismatches, answer, answer)
+
+
+def marked_tokens(
+    tokenizer: PreTrainedTokenizerBase, answer: str, wrong: Sequence[Sequence[int]], index: int = 0
+) -> tuple[list[int], list[bool]]:
+    """Tokens of an answer, and which of them share a character with a wrong span.
+
+    Raises:
+        ValueError: For a span that is empty or outside of the answer, or an answer without tokens.
+    """
+    for start, end in wrong:
+        if not 0 <= start < end <= len(answer):
+            raise ValueError(
+                f"Answer {index} has {len(answer)} characters; its wrong span [{start}, {end}] is not in it."
+            )
+    found = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+    if not found["input_ids"]:
+        raise ValueError(f"Answer {index} is empty; remove the row.")
+    flags = [any(a < end and start < b for start, end in wrong) for a, b in found["offset_mapping"]]
+    return list(found["input_ids"]), flags

@@ -1,0 +1,68 @@
+"""Marked answers become records of every token."""
+
+import json
+
+import pytest
+
+from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.labeling import Annotated, LabelStore, label
+from hf_autojudge.labeling.annotated import marked_tokens
+from hf_autojudge.labeling.tasks import annotated_answers
+from tests.reference import run
+
+ANSWER = "3 + 4 = 8 , so 8 apples"
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return load_pair()
+
+
+def test_tokens_that_share_a_character_are_wrong(pair):
+    tokenizer = pair[2]
+    start = ANSWER.index("8")
+    ids, flags = marked_tokens(tokenizer, ANSWER, [[start, start + 1]])
+    offsets = tokenizer(ANSWER, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert flags == [a <= start < b for a, b in offsets] and sum(flags) == 1
+    assert sum(marked_tokens(tokenizer, ANSWER, [])[1]) == 0
+    assert all(marked_tokens(tokenizer, ANSWER, [[0, len(ANSWER)]])[1])
+
+
+def test_every_token_is_a_row(pair, tmp_path):
+    target, _, tokenizer = pair
+    rows = [
+        {"prompt": "Tom has 3 apples and gets 4.", "answer": ANSWER, "wrong": [[8, 9], [15, 16]]},
+        {"prompt": "Tom has 3 apples.", "answer": "3 apples", "wrong": []},
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = annotated_answers(str(path))
+    loaded = task.load("train", None)
+    for _ in label(target, None, tokenizer, task, loaded, tmp_path / "labels", way=Annotated(loaded, tokenizer)):
+        pass
+    store = LabelStore(tmp_path / "labels")
+    assert store.settings["method"] == "annotated" and store.settings["draft"] is None
+    for row, item in zip(rows, store.labelled(), strict=True):
+        ids, flags = marked_tokens(tokenizer, row["answer"], row["wrong"])
+        prompt = tokenizer(row["prompt"])["input_ids"]
+        chosen = run(target, [*prompt, *ids])[0].argmax(-1).tolist()[len(prompt) - 1 : -1]
+        assert (item.prompt, item.reference, item.response) == (prompt, ids, ids)
+        assert [(m.position, m.target_token, m.draft_token, m.important) for m in item.mismatches] == list(
+            zip(range(len(ids)), chosen, ids, flags, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong", "message"),
+    [("abc", [[2, 4]], r"\[2, 4\] is not in it"), ("abc", [[1, 1]], "not in it"), ("", [], "Answer 0 is empty")],
+)
+def test_bad_marks(pair, answer, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        marked_tokens(pair[2], answer, wrong)
+
+
+def test_an_answer_beyond_the_limit(pair, tmp_path):
+    rows = [{"prompt": "a", "answer": ANSWER, "wrong": []}]
+    task = annotated_answers("nowhere.jsonl", max_new_tokens=3)
+    with pytest.raises(ValueError, match="set max_new_tokens"):
+        list(label(pair[0], None, pair[2], task, rows, tmp_path, way=Annotated(rows, pair[2])))

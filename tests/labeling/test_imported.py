@@ -1,0 +1,98 @@
+"""Records of the AutoJudge authors' shape, in every format, give the same store; pickles are refused unopened."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import save_file
+
+from hf_autojudge.labeling import LabelledPrompt, Mismatch, import_labels
+
+RECORDS = [
+    {"id": 0, "changed_token_indices": [[3, True, 9, 4], [5, False, 8, 6]], "current_response": [1, 7, 7, 9, 5, 6, 2]},
+    {"id": 1, "changed_token_indices": [], "current_response": [1, 7, 2]},
+    {"id": 2, "changed_token_indices": [[2, False, 5, 3]], "current_response": [1, 7, 3, 2]},
+]
+EXPECTED = [
+    LabelledPrompt([1, 7, 7], [Mismatch(0, 9, 4, True), Mismatch(2, 8, 6, False)], [9, 5, 6, 2], [9, 5, 6, 2]),
+    LabelledPrompt([1, 7], [Mismatch(0, 5, 3, False)], [3, 2], [3, 2]),
+]
+
+
+def write(kind, folder):
+    path = folder / f"records{kind}"
+    if kind == ".json":
+        path.write_text(json.dumps([r | {"current_response": [r["current_response"]]} for r in RECORDS]))
+    elif kind == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, RECORDS)) + "\n")
+    elif kind == ".safetensors":
+        save_file(
+            {
+                "changed_token_indices": torch.tensor([m for r in RECORDS for m in r["changed_token_indices"]]).long(),
+                "current_response": torch.tensor([t for r in RECORDS for t in r["current_response"]]),
+                "mismatches": torch.tensor([len(r["changed_token_indices"]) for r in RECORDS]),
+                "tokens": torch.tensor([len(r["current_response"]) for r in RECORDS]),
+            },
+            path,
+        )
+    else:
+        plain = [
+            r | {"changed_token_indices": [list(map(int, m)) for m in r["changed_token_indices"]]} for r in RECORDS
+        ]
+        data = Dataset.from_list(plain)
+        if kind == ".parquet":
+            data.to_parquet(path)
+        else:
+            data.save_to_disk(path)
+            if kind == ".arrow":
+                path = next(path.glob("*.arrow"))
+    return path
+
+
+@pytest.mark.parametrize("kind", [".json", ".jsonl", ".parquet", ".arrow", "", ".safetensors"])
+def test_every_format(kind, tmp_path):
+    store = import_labels(write(kind, tmp_path), tmp_path / "labels", "org/target", "org/draft")
+    assert store.labelled() == EXPECTED and store.done() == {0, 2}
+    assert (store.settings["method"], store.settings["target"]) == ("imported", "org/target")
+
+
+def test_prompt_length_and_skip(tmp_path):
+    records = [RECORDS[0] | {"prompt_length": 2}, RECORDS[2] | {"skip": True}]
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(records))
+    (found,) = import_labels(path, tmp_path / "labels", "t", "d").labelled()
+    assert found.prompt == [1, 7] and [m.position for m in found.mismatches] == [1, 3]
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    path = tmp_path / "important_tokens.pt"
+    path.write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    with pytest.raises(ValueError, match="is a pickle"):
+        import_labels(path, tmp_path / "labels", "t", "d")
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{not json", "cannot be read as .json"),
+        ('[{"current_response": [1]}]', "Record 0 is not of AutoJudge's shape"),
+        ('[{"changed_token_indices": [[1, 2]], "current_response": [1]}]', "rows of 4"),
+        ('[{"changed_token_indices": [[9, true, 1, 2]], "current_response": [1, 2]}]', "do not lie in its 2 tokens"),
+        ('{"a": 1}', "Record 0"),
+    ],
+)
+def test_other_shapes(tmp_path, text, message):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        import_labels(path, tmp_path / "labels", "t", "d")
+
+
+def test_missing_or_unknown(tmp_path):
+    with pytest.raises(ValueError, match="There is no file"):
+        import_labels(tmp_path / "x.json", tmp_path / "labels", "t", "d")
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(ValueError, match="must be .json"):
+        import_labels(tmp_path / "x.txt", tmp_path / "labels", "t", "d")
