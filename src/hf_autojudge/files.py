@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,31 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Give a path beside `path` to write to; afterwards rename it to `path`. On an error `path` stays as it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{socket.gethostname()}-{os.getpid()}.tmp{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Remove what [`replacing`] left in `folder` where its process was killed. Files of processes that live, or that
+    ran on another machine, stay."""
+    ours = re.compile(rf"\..*\.{re.escape(socket.gethostname())}-(\d+)\.tmp(\..*)?")
+    for path in Path(folder).glob(".*"):
+        if (found := ours.fullmatch(path.name)) and not _lives(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager

@@ -1,16 +1,20 @@
 """Labels survive being killed: nothing lost, nothing twice."""
 
+import json
+import multiprocessing
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
-import textwrap
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, Task, label
+from tests.conftest import make_pair
 
 SETTINGS = {"target": "a", "max_new_tokens": 5}
 
@@ -81,39 +85,74 @@ def test_empty_or_missing(tmp_path):
         LabelStore(tmp_path, SETTINGS).load()
 
 
-def test_killed_runs_resume(tmp_path):
-    """A labelling process is killed several times, at any moment; the store ends equal to an uninterrupted one's."""
-    script = textwrap.dedent(
-        """
-        import sys
-        from hf_autojudge.labeling import LabelStore, find_important_tokens, label
-        from hf_autojudge.labeling.tasks import Task
-        from tests.conftest import make_pair
-
-        class Tokenizer:
-            def decode(self, ids, skip_special_tokens):
-                return str(sum(ids) % 3)
-
-        rows = [{"ids": [3 + i, 4, 5 + i]} for i in range(12)]
-        task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, n: rows, 16)
-        for _ in label(*make_pair("llama", 3), Tokenizer(), task, rows, sys.argv[1]):
-            print("done", flush=True)
-        """
+def test_manifest_keeps_settings_and_runs(tmp_path):
+    LabelStore(tmp_path, SETTINGS, {"batch_size": 3})
+    LabelStore(tmp_path)
+    LabelStore(tmp_path, SETTINGS, {"batch_size": 5})
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["settings"] == SETTINGS
+    assert [run["batch_size"] for run in manifest["runs"]] == [3, 5]
+    assert (
+        manifest["runs"][0]["argv"] == sys.argv and {"torch", "transformers"} <= manifest["runs"][0]["versions"].keys()
     )
 
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
 
-    whole = start(tmp_path / "whole")
-    assert whole.communicate()[0].count("done") == 12 and whole.returncode == 0
-    for kill_after in (1, 3, 6):
-        process = start(tmp_path / "killed")
-        for _ in range(kill_after):
-            assert process.stdout.readline()
-        time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    finished = start(tmp_path / "killed")
-    finished.communicate()
-    assert LabelStore(tmp_path / "killed").labelled() == LabelStore(tmp_path / "whole").labelled()
+def test_leftovers_of_dead_processes_go(tmp_path):
+    LabelStore(tmp_path, SETTINGS)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    host = socket.gethostname()
+    dead, living, elsewhere = (
+        tmp_path / "prompts" / f".00000001.{name}.tmp.parquet"
+        for name in (f"{host}-{child.pid}", f"{host}-{os.getpid()}", "another-1")
+    )
+    for path in (dead, living, elsewhere):
+        path.write_bytes(b"PAR1")
+    LabelStore(tmp_path)  # only reads
+    assert dead.exists()
+    LabelStore(tmp_path, SETTINGS)
+    assert not dead.exists() and living.exists() and elsewhere.exists()
+
+
+ROWS = [{"ids": [3 + i % 40, 4, 5 + i % 30]} for i in range(60)]
+
+
+def label_rows(folder, batch_size):
+    """In a process of its own, whose parent has imported and loaded everything."""
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: str(sum(ids) % 3))
+    task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, n: ROWS, 24)
+    for _ in label(*make_pair("llama", 3), tokenizer, task, ROWS, folder, batch_size=batch_size):
+        pass
+
+
+def test_killed_runs_resume(tmp_path):
+    """A labelling run is killed twenty times, at random moments, and resumed, each time with another batch size; the
+    store ends equal to an uninterrupted one's, file by file."""
+    context = multiprocessing.get_context("fork")
+    whole = context.Process(target=label_rows, args=(tmp_path / "whole", 16))
+    began = time.monotonic()
+    whole.start()
+    whole.join()
+    assert whole.exitcode == 0
+    seconds = time.monotonic() - began
+    order = random.Random(0)
+    killed = tmp_path / "killed"
+    done = []
+    for _ in range(20):
+        process = context.Process(target=label_rows, args=(killed, order.choice([1, 2, 5, 16])))
+        process.start()
+        time.sleep(order.uniform(0, 0.1 * seconds))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            done.append(len(LabelStore(killed).done()) if (killed / "manifest.json").exists() else 0)
+        process.join()
+    finished = context.Process(target=label_rows, args=(killed, 7))
+    finished.start()
+    finished.join()
+    assert len(done) >= 15 and sum(0 < n < len(ROWS) for n in done) >= 5  # killed in the middle, mostly
+    assert done == sorted(done)  # nothing is lost
+    assert LabelStore(killed).labelled() == LabelStore(tmp_path / "whole").labelled()
+    names = [sorted(path.name for path in (folder / "prompts").iterdir()) for folder in (killed, tmp_path / "whole")]
+    assert names[0] == names[1] and len(names[0]) == len(ROWS)
+    for name in names[0]:
+        assert (killed / "prompts" / name).read_bytes() == (tmp_path / "whole" / "prompts" / name).read_bytes()

@@ -17,7 +17,7 @@ import transformers
 from datasets import Dataset, Features, List, Value
 
 import hf_autojudge
-from hf_autojudge.files import read_json, replacing, write_json
+from hf_autojudge.files import read_json, remove_leftovers, replacing, write_json
 from hf_autojudge.labeling.record import LabelledPrompt
 
 FEATURES = Features(
@@ -81,6 +81,8 @@ class LabelStore:
                 )
             manifest["runs"].append(_this_run() | (run or {}))
             write_json(path, manifest)
+            remove_leftovers(self.folder)
+            remove_leftovers(self.folder / "prompts")
         self._rows = self.folder / "prompts"
         self._rows.mkdir(exist_ok=True)
 
