@@ -139,9 +139,9 @@ def test_killed_runs_resume(tmp_path):
     killed = tmp_path / "killed"
     done = []
     for _ in range(20):
-        process = context.Process(target=label_rows, args=(killed, order.choice([1, 2, 5, 16])))
+        process = context.Process(target=label_rows, args=(killed, order.choice([1, 2, 3, 8])))
         process.start()
-        time.sleep(order.uniform(0, 0.1 * seconds))
+        time.sleep(order.uniform(0, 0.25 * seconds))
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             done.append(len(LabelStore(killed).done()) if (killed / "manifest.json").exists() else 0)
