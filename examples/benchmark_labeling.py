@@ -1,7 +1,8 @@
-"""Labelling, many searches at once, against the plain search: same labels, how many passes, how much time.
+r"""Labelling, many searches at once, against the plain search: same labels, how many passes, how much time.
 
 python examples/benchmark_labeling.py --limit 200
-python examples/benchmark_labeling.py --target target-1.5b --draft draft-0.5b --data gsm8k_train.jsonl --limit 6 --reference 1
+python examples/benchmark_labeling.py --target target-1.5b --draft draft-0.5b --data gsm8k_train.jsonl --limit 6 \
+    --reference 1
 
 The plain search is algorithm 1 of AutoJudge (arXiv 2504.20039) as its authors' scripts run it: one prompt at a time,
 `generate` for each alternative, a pass of the draft over the whole response for each mismatch. With `--reference N` it
