@@ -62,7 +62,7 @@ def main() -> None:
 
     important = torch.cat([part.important for part in data])
     print(f"{len(important)} mismatches of {len(rows)} problems, {important.double().mean():.1%} important\n")
-    lines = [(name, aucs(names, 0), aucs(names, args.hidden_size)) for name, names in tqdm(SETS.items())]
+    lines = [(name, aucs(names, 0), aucs(names, args.hidden_size)) for name, names in SETS.items()]
     print(markdown_table(("the head reads", "linear", f"one hidden layer of {args.hidden_size}"), lines))
 
 

@@ -74,6 +74,66 @@ def test_the_chosen_head_agrees_with_scikit_learn():
     assert torch.allclose(result.validation_scores, torch.from_numpy(ours)[held_out], atol=1e-5)
 
 
+@pytest.mark.parametrize("c", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_soft_labels_are_two_weighted_rows(c, balanced):
+    """A row of soft label s is, for scikit-learn, one positive row of weight s and one negative of weight 1 - s."""
+    data = make_data()
+    generator = torch.Generator().manual_seed(5)
+    soft = (data.important.float() + 0.6 * torch.rand(len(data), generator=generator) - 0.3).clamp(0, 1)
+    weight = torch.rand(len(data), generator=generator)
+    data = MismatchFeatures(data.states, data.important, data.prompt, soft)
+    result = fit(
+        data, c_grid=[c], balanced=balanced, soft_labels=True, sample_weight=weight, seed=1, validation_share=0.2
+    )
+    train = ~split_prompts(data.prompt, 0.2, 1)
+    x = data.matrix(result.features).double()
+    z = torch.from_numpy(StandardScaler().fit(x[train].numpy()).transform(x.numpy()))
+    y, w = soft[train].double(), weight[train].double()
+    twice = torch.cat([w * y, w * (1 - y)])
+    labels = torch.cat([torch.ones_like(y), torch.zeros_like(y)])
+    if balanced:
+        twice *= torch.where(labels > 0, 0.5 * w.sum() / (w * y).sum(), 0.5 * w.sum() / (w * (1 - y)).sum())
+    theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000)
+    theirs.fit(torch.cat([z[train], z[train]]).numpy(), labels.numpy(), sample_weight=twice.numpy())
+    expected = theirs.predict_proba(z[~train].numpy())[:, 1]
+    assert np.abs(result.validation_scores.numpy() - expected).max() < 1e-3
+    assert result.auc == pytest.approx(roc_auc_score(data.important[~train], expected), abs=2e-3)
+
+
+@pytest.mark.parametrize("c", [1e-6, 1e-2, 100.0])
+def test_fewer_rows_than_columns(c):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 200, generator=generator) + 3 * torch.randn(60, 1, generator=generator)
+    y = torch.rand(60, generator=generator) < 0.4
+    standardise = Standardiser.fit([x])
+    rows = Rows(lambda: iter([x]), len(x), standardise, hold=True)
+    ((weight, bias),) = logistic_path(rows, y, [c])
+    theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(standardise(x).double().numpy(), y.numpy())
+    ours = (standardise(x) @ weight + bias).sigmoid().numpy()
+    assert np.abs(ours - theirs.predict_proba(standardise(x).double().numpy())[:, 1]).max() < 1e-3
+
+
+def test_a_path_equals_its_single_fits():
+    """Also beyond what a path begins with: nearly separable rows, whose curvature is far from the mean's."""
+    data = make_data(n=1500)
+    x = data.matrix(["draft_token.target"])
+    y = x[:, :3].sum(1) + 0.3 * torch.randn(len(x), generator=torch.Generator().manual_seed(0)) > 12
+    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit([x]), hold=True)
+    for c, (weight, bias) in zip(C_GRID, logistic_path(rows, y, C_GRID), strict=True):
+        ((alone, its_bias),) = logistic_path(rows, y, [c])
+        assert torch.allclose(weight, alone, rtol=1e-2, atol=1e-3), c
+        assert torch.allclose(bias, its_bias, rtol=1e-2, atol=1e-3), c
+
+
+def test_a_fit_cut_short_says_so():
+    data = make_data()
+    x = data.matrix(["draft_token.target"])
+    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit([x]), hold=True)
+    with pytest.warns(UserWarning, match="C = 100 stopped at a gradient"):
+        logistic_path(rows, data.important, [100.0], max_iter=1)
+
+
 def test_prompts_are_not_split():
     prompt = torch.randint(30, (500,), generator=torch.Generator().manual_seed(0))
     held_out = split_prompts(prompt, 0.1, seed=0)
@@ -100,6 +160,18 @@ def test_one_class_is_refused():
         fit(MismatchFeatures(data.states, data.important, torch.zeros_like(data.prompt)))
     with pytest.raises(ValueError, match="asked for"):
         fit(data, features=["kl"])
+    with pytest.raises(ValueError, match="asked for"):
+        fit([], features=["kl"])
+    with pytest.raises(ValueError, match="negative"):
+        fit(data, sample_weight=-torch.ones(len(data)))
+
+
+def test_a_target_alone():
+    data = make_data()
+    alone = {name: states for name, states in data.states.items() if name.endswith(".target")}
+    result = fit(MismatchFeatures(alone, data.important, data.prompt))
+    assert result.features == ("draft_token.target",) and result.head.reads == {"target_hidden"}
+    assert (result.head.config.draft_hidden_size, result.head.config.target_hidden_size) == (0, 10)
 
 
 def test_other_features_and_config():

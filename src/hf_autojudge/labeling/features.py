@@ -48,9 +48,9 @@ class MismatchFeatures:
         """The soft labels: float32, shape `(N,)`."""
         return self.important.float() if self.importance is None else self.importance
 
-    def matrix(self, features: Iterable[str], rows: slice | torch.Tensor = slice(None)) -> torch.Tensor:
-        """The named features of some rows side by side: float32, shape `(rows, sum of hidden sizes)`."""
-        return torch.cat([self.states[name][rows].float() for name in features], dim=-1)
+    def matrix(self, features: Iterable[str]) -> torch.Tensor:
+        """The named features side by side: float32, shape `(N, sum of hidden sizes)`."""
+        return torch.cat([self.states[name].float() for name in features], dim=-1)
 
     def save(self, path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
         """Write a safetensors file, whole or not at all."""

@@ -132,7 +132,7 @@ def fit(
                 "fitting needs both kinds, so label more prompts."
             )
     y = torch.cat([part.soft for part in parts]) if soft_labels else important.float()
-    weights = _weights(y[~held_out], balanced, None if sample_weight is None else sample_weight.cpu()[~held_out])
+    y, weights = _weighted(y[~held_out], None if sample_weight is None else sample_weight.cpu()[~held_out], balanced)
 
     standardise = Standardiser.fit(read_rows(parts, features, ~held_out, device, dtype))
     if hold is None:
@@ -145,13 +145,13 @@ def fit(
     c: float | None = None
     hidden: tuple[torch.Tensor, torch.Tensor] | None = None
     if hidden_size:
-        network = fit_hidden_layer(train, y[~held_out], validation, important[held_out], hidden_size, weights, seed)
+        network = fit_hidden_layer(train, y, validation, important[held_out], hidden_size, weights, seed)
         hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in network.parameters)
         hidden, grid, scores = (hidden_weight, hidden_bias), network.epochs, network.scores
         auc = max(row["validation_auc"] for row in grid)
     else:
         path = sorted(map(float, c_grid))
-        solutions = logistic_path(train, y[~held_out], path, weights)
+        solutions = logistic_path(train, y, path, weights)
         stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
         scored = {"train_auc": train.scores(*stacked), "validation_auc": validation.scores(*stacked)}
         sides = {"train_auc": important[~held_out].to(device), "validation_auc": important[held_out].to(device)}
@@ -187,12 +187,19 @@ def fit(
     )
 
 
-def _weights(y: torch.Tensor, balanced: bool, given: torch.Tensor | None) -> torch.Tensor | None:
-    """Weights of the training rows: `None` for ones."""
-    if given is not None and not (given.isfinite().all() and (given >= 0).all()):
-        raise ValueError("sample_weight holds negative numbers or some that are not finite; weights must be >= 0.")
+def _weighted(
+    y: torch.Tensor, weights: torch.Tensor | None, balanced: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Labels and weights (`None` for ones) of the training rows. A soft label counts for both classes, so balancing
+    moves it."""
+    if weights is not None and not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
+        raise ValueError(
+            "sample_weight holds negative numbers, some that are not finite, or zeros only; weights must be >= 0."
+        )
     if not balanced:
-        return given
-    weights = torch.ones_like(y) if given is None else given.to(y.dtype)
-    share = float((weights * y).sum() / weights.sum())
-    return weights * (y * (0.5 / share) + (1 - y) * (0.5 / (1 - share)))
+        return y, weights
+    weights = torch.ones_like(y) if weights is None else weights.to(y.dtype)
+    share = (weights * y).sum() / weights.sum()
+    positive, negative = weights * y * (0.5 / share), weights * (1 - y) * (0.5 / (1 - share))
+    total = positive + negative
+    return torch.where(total > 0, positive / total, y), total

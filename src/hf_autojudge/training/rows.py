@@ -10,7 +10,7 @@ import torch
 
 from hf_autojudge.labeling.features import MismatchFeatures
 
-BLOCK = 2**22  # numbers: a block's way forth and back is in the processor's cache
+BLOCK, BLOCK_ON_GPU = 2**22, 2**26  # numbers: what a processor's cache holds; what keeps a GPU busy
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Rows:
         return len(self._standardise.mean)
 
     def blocks(self, size: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Which rows, and the rows: in order, at most `size` at once (by default, what a cache holds)."""
+        """Which rows, and the rows: in order, held ones at most `size` at once (default: [`block_rows`])."""
         if self._held is None:
             yield from self._blocks()
             return
-        size = block_rows(self.width) if size is None else size
+        size = block_rows(self.width, self._held.device) if size is None else size
         for start in range(0, self._count, size):
             rows = slice(start, min(start + size, self._count))
             yield rows, self._held[rows]
@@ -104,9 +104,9 @@ class Rows:
         return torch.cat([z @ weights + biases for _, z in self.blocks()])
 
 
-def block_rows(width: int) -> int:
-    """Rows in a block."""
-    return max(1, BLOCK // width)
+def block_rows(width: int, device: str | torch.device) -> int:
+    """Rows that a pass takes at once."""
+    return max(1, (BLOCK if torch.device(device).type == "cpu" else BLOCK_ON_GPU) // width)
 
 
 def read_rows(
@@ -117,13 +117,14 @@ def read_rows(
     dtype: torch.dtype,
 ) -> Iterator[torch.Tensor]:
     """The wanted rows of all parts, raw, in blocks on the device. `wanted`: `(N,)`, bool."""
+    width = sum(parts[0].states[name].shape[-1] for name in features)
     start = 0
     for part in parts:
         index = wanted[start : start + len(part)].nonzero()[:, 0]
         start += len(part)
-        for rows in index.split(block_rows(sum(part.states[name].shape[-1] for name in features))):
+        for rows in index.split(block_rows(width, device)):
             if len(rows):
-                yield part.matrix(features, rows).to(device, dtype)
+                yield torch.cat([part.states[name][rows].to(device).to(dtype) for name in features], dim=-1)
 
 
 def free_memory(device: str | torch.device) -> int:
