@@ -12,9 +12,9 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_autojudge import AutoJudgeHead, Judge
-from hf_autojudge.cli import parse_rule
 from hf_autojudge.evaluation import frontier, plot_frontier
 from hf_autojudge.labeling.tasks import gsm8k
+from hf_autojudge.loading import parse_rule
 
 
 def main() -> None:

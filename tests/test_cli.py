@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from hf_autojudge import AutoJudgeHead
-from hf_autojudge.cli import main, parse_rule
+from hf_autojudge.cli import main
 from hf_autojudge.labeling import LabelStore
+from hf_autojudge.loading import parse_rule
 
-VERBS = ("label", "fit", "calibrate", "evaluate", "generate", "demo")
+VERBS = ("label", "fit", "calibrate", "evaluate", "generate", "import", "demo")
 
 
 def run(*arguments, folder=None):
@@ -57,12 +58,36 @@ def test_calibrate_evaluate_generate(judge, tmp_path):
     assert done.returncode == 0 and "accepted per target" in done.stdout, done.stderr
 
 
+def test_marked_answers_make_a_judge_of_the_target_alone(tmp_path):
+    numbers = range(3, 9)
+    rows = [
+        {"prompt": f"Ann has {i} apples and gets {j}.", "answer": f"Ann has {i + j + (j % 2)} apples.", "wrong": wrong}
+        for i in numbers
+        for j in numbers
+        for wrong in ([[8, 9]] if j % 2 else [],)
+    ]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = run("label", "labels", "--method", "annotated", "--data", "answers.jsonl", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("fit", "labels", "judge", "--validation-share", 0.4, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    head = AutoJudgeHead.from_pretrained(tmp_path / "judge")
+    assert list(head.config.features) == ["draft_token.target"] and head.config.draft_hidden_size == 0
+
+
+def test_selfjudge_labels(tmp_path):
+    done = run("label", "labels", "--method", "selfjudge", "--threshold", 3, "--limit", 3, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    settings = LabelStore(tmp_path / "labels").settings
+    assert (settings["method"], settings["threshold"], settings["suffix"]) == ("selfjudge", 3, 20)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fit", "nothing", "out"], "not a label store"),
         (["evaluate", "nothing"], "nothing"),
-        (["label", "out", "--task", "sums"], "gsm8k or word_problems"),
+        (["label", "out", "--task", "sums"], "one of gsm8k, math"),
         (["label", "out", "--target", "org/only-one"], "both --target and --draft"),
         (["label", "out", "--limit", "0"], "limit"),
         (["label", "out", "--limit", "few"], "--limit"),
@@ -70,6 +95,12 @@ def test_calibrate_evaluate_generate(judge, tmp_path):
         (["label", "out", "--device", "cudaa"], "cudaa"),
         (["label", "out", "--task", "gsm8k", "--data", "broken.jsonl"], "broken.jsonl"),
         (["label", "out", "--task", "gsm8k", "--data", "columns.jsonl"], "lacks ['question']"),
+        (["label", "out", "--task", "mbpp"], "HF_ALLOW_CODE_EVAL"),
+        (["label", "out", "--method", "guess"], "autojudge, selfjudge, annotated"),
+        (["label", "out", "--method", "annotated"], "needs --data"),
+        (["label", "out", "--engine", "slurm"], "local or ray"),
+        (["label", "out", "--rollouts", "-1"], "rollouts must be at least 0"),
+        (["import", "tokens.pt", "out", "--target", "a", "--draft", "b"], "is a pickle"),
         (["fit", "labels", "out", "--validation-share", "2"], "validation-share"),
         (["frobnicate"], "frobnicate"),
     ],

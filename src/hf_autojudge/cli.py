@@ -1,12 +1,23 @@
-"""The command line: label, fit, calibrate, evaluate, generate, demo."""
+"""The command line: label, fit, calibrate, evaluate, generate, import, demo."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
+from hf_autojudge.loading import (
+    EMBEDDED,
+    METHODS,
+    TASKS,
+    load_judge,
+    load_models,
+    load_task,
+    load_tokenizer,
+    load_way,
+    parse_rule,
+)
 
 try:
     import typer
@@ -14,8 +25,6 @@ try:
     from tqdm import tqdm
 except ImportError as error:
     raise SystemExit(f"The command line needs more packages ({error}): pip install 'hf_autojudge[demo]'") from error
-
-EMBEDDED = "embedded"
 
 app = typer.Typer(
     name="hf-autojudge",
@@ -32,7 +41,14 @@ console = Console(width=max(116, Console().width))  # the frontier's table needs
 
 Target = Annotated[str, typer.Option(help="The target model: Hub repository or folder.")]
 Draft = Annotated[str, typer.Option(help="The draft model: Hub repository or folder.")]
-TaskName = Annotated[str | None, typer.Option("--task", help="gsm8k, or word_problems (the embedded pair's).")]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", help=", ".join(TASKS) + ". By default gsm8k; the embedded pair's word_problems."),
+]
+AllowCode = Annotated[
+    bool, typer.Option(help="Run programs that the models write (mbpp, humaneval), each in a closed process.")
+]
+DeviceMap = Annotated[str | None, typer.Option(help="auto spreads the target over several GPUs (needs accelerate).")]
 Data = Annotated[str | None, typer.Option(help="Rows: a Hub data set or a .jsonl/.parquet/.csv file.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many rows.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Length limit of an answer; the task's by default.")]
@@ -40,86 +56,6 @@ Window = Annotated[int | None, typer.Option(min=1, help="Candidate tokens a roun
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ... ; auto takes a GPU if there is one.")]
 Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
 JudgeArgument = Annotated[Path, typer.Argument(help="A judge's folder.")]
-
-
-def load_models(target: str, draft: str, device: str, dtype: str) -> tuple[Any, Any, Any]:
-    """Target, draft and tokenizer, from the Hub, from folders, or the embedded pair.
-
-    Raises:
-        ValueError: If only one of the two is the embedded pair's, or the dtype is unknown.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from hf_autojudge.demo.embedded import load_pair
-
-    dtypes: dict[str, Any] = {
-        "auto": "auto",
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }
-    if dtype not in dtypes:
-        raise ValueError(f"--dtype must be one of {', '.join(dtypes)}; got {dtype!r}.")
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} cannot be used here: {error}") from error
-    if EMBEDDED in (target, draft):
-        if target != draft:
-            raise ValueError("Name both --target and --draft, or neither (for the embedded pair).")
-        return load_pair(place, torch.float32 if dtype == "auto" else dtypes[dtype])
-    models = [AutoModelForCausalLM.from_pretrained(name, dtype=dtypes[dtype]) for name in (target, draft)]
-    return models[0].to(place).eval(), models[1].to(place).eval(), AutoTokenizer.from_pretrained(target)
-
-
-def load_task(name: str | None, data: str | None, target: str) -> Any:
-    """The task of a name; the embedded pair's by default for that pair.
-
-    Raises:
-        ValueError: If there is no such task.
-    """
-    from hf_autojudge.labeling import tasks
-
-    name = name or ("word_problems" if target == EMBEDDED else "gsm8k")
-    if name == "word_problems":
-        return tasks.word_problems()
-    if name == "gsm8k":
-        return tasks.gsm8k(data) if data else tasks.gsm8k()
-    raise ValueError(f"--task must be gsm8k or word_problems; got {name!r}. Your own task: see the README.")
-
-
-def parse_rule(text: str) -> Any:
-    """`topk:4` or `kl:0.5` as a rule.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    from hf_autojudge import KLRule, TopKRule
-
-    kind, _, number = text.partition(":")
-    try:
-        if kind == "topk":
-            return TopKRule(int(number))
-        if kind == "kl":
-            return KLRule(float(number))
-    except ValueError as error:
-        raise ValueError(f"--rule {text}: {error}") from error
-    raise ValueError(f"--rule must look like topk:4 or kl:0.5; got {text!r}.")
-
-
-def load_judge(judge: str | Path) -> Any:
-    """The head in a folder or of the Hub.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    from hf_autojudge import AutoJudgeHead
-
-    try:
-        return AutoJudgeHead.from_pretrained(judge)
-    except OSError as error:
-        raise ValueError(f"{judge} is neither a judge's folder nor a repository that can be read: {error}") from error
 
 
 @app.command()
@@ -131,10 +67,23 @@ def label(
     data: Data = None,
     limit: Limit = None,
     max_new_tokens: MaxNewTokens = None,
+    method: Annotated[str, typer.Option(help=", ".join(METHODS) + ".")] = METHODS[0],
+    rollouts: Annotated[int, typer.Option(help="autojudge: sampled continuations of each swap, for soft labels.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Of the rollouts.")] = 0.7,
+    seed: Annotated[int, typer.Option(help="Of the rollouts.")] = 0,
+    threshold: Annotated[float, typer.Option(help="selfjudge: important above this loss of log-likelihood.")] = 5.0,
+    suffix: Annotated[int, typer.Option(help="selfjudge: tokens after the swap that count.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at the same time, on each worker.")] = 16,
+    allow_code_execution: AllowCode = False,
+    engine: Annotated[str, typer.Option(help="local, or ray (several machines; needs the extra ray).")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="ray: processes, each with the models loaded.")] = 2,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, help="ray: GPUs that each worker takes.")] = 0,
     device: Device = "auto",
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
 ) -> None:
-    """Mine labels: at each mismatch, put in the draft's token, let the target finish, and compare the outcomes.
+    """Find out which mismatches matter. By default: put in the draft's token, let the target finish, and compare the
+    outcomes.
 
     Example: `hf-autojudge label labels --target Qwen/Qwen2.5-7B-Instruct --draft Qwen/Qwen2.5-0.5B-Instruct --task
     gsm8k --limit 500`
@@ -142,19 +91,59 @@ def label(
     from hf_autojudge.labeling import LabelStore
     from hf_autojudge.labeling import label as run
 
-    models = load_models(target, draft, device, dtype)
-    chosen = load_task(task, data, target)
+    if engine not in ("local", "ray"):
+        raise ValueError(f"--engine must be local or ray; got {engine!r}.")
+    annotated = method == "annotated"
+    chosen = load_task("annotated_answers" if annotated else task, data, target, allow_code_execution)
+    load = partial(load_models, target, None if annotated else draft, device, dtype, device_map)
+    models = load() if engine == "local" else None
     rows = chosen.load("train", limit)
-    bar = tqdm(run(*models, chosen, rows, out, max_new_tokens), total=len(rows), desc="Labelling", unit="prompt")
-    mismatches = important = 0
-    for item in bar:
-        if item is not None:
-            mismatches += len(item.mismatches)
-            important += sum(m.important for m in item.mismatches)
-            bar.set_postfix(mismatches=mismatches, important=f"{important / max(1, mismatches):.0%}")
+    settings = {
+        "rollouts": rollouts,
+        "temperature": temperature,
+        "seed": seed,
+        "threshold": threshold,
+        "suffix": suffix,
+    }
+    way = load_way(method, rows, models[2] if models else load_tokenizer(target), **settings)
+    if models:
+        running = run(*models, chosen, rows, out, max_new_tokens, way, batch_size)
+    else:
+        from hf_autojudge.labeling.cluster import label_on_cluster
+
+        running = label_on_cluster(
+            load,
+            chosen,
+            rows,
+            out,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            max_new_tokens=max_new_tokens,
+            way=way,
+            batch_size=batch_size,
+        )
+    for _ in tqdm(running, total=len(rows), desc="Labelling", unit="prompt"):
+        pass
     labelled = [m for item in LabelStore(out).labelled() for m in item.mismatches]
     share = sum(m.important for m in labelled) / max(1, len(labelled))
     console.print(f"{out}: {len(rows)} prompts, {len(labelled)} mismatches, {share:.1%} important.")
+
+
+@app.command("import")
+def import_(
+    records: Annotated[
+        Path, typer.Argument(help="Labels of the AutoJudge authors' scripts: JSON, Arrow, safetensors.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder of the labels.")],
+    target: Annotated[str, typer.Option(help="The target they were made with: Hub repository or folder.")],
+    draft: Annotated[str, typer.Option(help="The draft they were made with.")],
+    task: Annotated[str, typer.Option(help="Name of their task.")] = "gsm8k",
+) -> None:
+    """Bring in labels that the AutoJudge authors' scripts have mined, to fit a judge on them."""
+    from hf_autojudge.labeling import import_labels
+
+    store = import_labels(records, out, target, draft, task)
+    console.print(f"{out}: {len(store.done())} prompts. Next: hf-autojudge fit {out}")
 
 
 @app.command()
@@ -164,29 +153,46 @@ def fit(
     target: Target = EMBEDDED,
     draft: Draft = EMBEDDED,
     features: Annotated[
-        str, typer.Option(help="What the head reads: draft_token or previous, dot draft or target; comma-separated.")
-    ] = "draft_token.draft,draft_token.target",
+        str | None,
+        typer.Option(
+            help="What the head reads, comma-separated: draft_token or previous, dot draft or target; scalar.kl, "
+            "scalar.entropy, scalar.logprob, scalar.rank, scalar.margin. By default both models' states at the "
+            "draft's token, or the target's alone where labels were made without a draft."
+        ),
+    ] = None,
+    hidden_size: Annotated[int, typer.Option(min=0, help="Width of a hidden layer; 0 for a linear head.")] = 0,
+    soft_labels: Annotated[bool, typer.Option(help="Fit on shares of rollouts instead of yes and no.")] = False,
     validation_share: Annotated[float, typer.Option(help="Share of the prompts kept for validation.")] = 0.1,
-    balanced: Annotated[bool, typer.Option(help="Weigh important and unimportant mismatches equally.")] = False,
+    balanced: Annotated[
+        bool | None,
+        typer.Option(
+            help="Weigh important and unimportant mismatches equally; by default for annotated answers only."
+        ),
+    ] = None,
     window: Window = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     device: Device = "auto",
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
 ) -> None:
     """Train the head on labels: logistic regression on hidden states, over a grid of penalties."""
     from hf_autojudge.hub import save_judge
+    from hf_autojudge.labeling import LabelStore
     from hf_autojudge.training import fit_store
 
     if not 0 < validation_share < 1:
         raise ValueError(f"--validation-share must lie between 0 and 1; got {validation_share}.")
-    pair = load_models(target, draft, device, dtype)[:2]
+    made_with = LabelStore(labels).settings
+    pair = load_models(target, draft if made_with["draft"] else None, device, dtype, device_map)[:2]
     result = fit_store(
         *pair,
         labels,
         window,
-        features=features.split(","),
+        features=features.split(",") if features else None,
+        hidden_size=hidden_size,
+        soft_labels=soft_labels,
         validation_share=validation_share,
-        balanced=balanced,
+        balanced=made_with["method"] == "annotated" if balanced is None else balanced,
         seed=seed,
         device=str(pair[0].device),
     )
@@ -205,11 +211,13 @@ def calibrate(
     task: TaskName = None,
     data: Data = None,
     limit: Limit = None,
+    allow_code_execution: AllowCode = False,
     max_accuracy_drop: Annotated[float, typer.Option(help="Largest drop, as a share: 0.01 is one point.")] = 0.01,
     confidence: Annotated[float, typer.Option(help="That the drop is within the limit, one-sided.")] = 0.9,
     max_new_tokens: MaxNewTokens = None,
     window: Window = None,
     device: Device = "auto",
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
 ) -> None:
     """Choose the judge's threshold by task accuracy on validation prompts, and write it into the judge."""
@@ -219,10 +227,10 @@ def calibrate(
     from hf_autojudge.training import calibrate as run
 
     head = load_judge(judge)
-    chosen = load_task(task or head.config.task, data, target)
+    chosen = load_task(task or head.config.task, data, target, allow_code_execution)
     choice, measured = run(
         head,
-        *load_models(target, draft, device, dtype),
+        *load_models(target, draft, device, dtype, device_map),
         chosen,
         chosen.load("validation", limit),
         max_accuracy_drop,
@@ -245,6 +253,7 @@ def evaluate(
     task: TaskName = None,
     data: Data = None,
     limit: Limit = None,
+    allow_code_execution: AllowCode = False,
     threshold: Annotated[
         list[float] | None, typer.Option(help="Repeatable; the judge's own and its table's by default.")
     ] = None,
@@ -253,6 +262,7 @@ def evaluate(
     max_new_tokens: MaxNewTokens = None,
     window: Window = None,
     device: Device = "auto",
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
 ) -> None:
     """Measure accuracy against speed on the test prompts: plain greedy, assisted generation, the judge, rules."""
@@ -260,10 +270,10 @@ def evaluate(
     from hf_autojudge.hub import write_card
 
     head = load_judge(judge)
-    chosen = load_task(task or head.config.task, data, target)
+    chosen = load_task(task or head.config.task, data, target, allow_code_execution)
     thresholds = threshold or sorted({head.threshold, *(row["threshold"] for row in head.config.thresholds)})
     rules = {text: parse_rule(text) for text in rule or []}
-    models = load_models(target, draft, device, dtype)
+    models = load_models(target, draft, device, dtype, device_map)
     found = frontier(
         *models[:2],
         {"AutoJudge": head, **rules},
@@ -293,13 +303,14 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the answer.")] = 256,
     window: Window = None,
     device: Device = "auto",
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
 ) -> None:
     """Generate with a judge, and print what it did."""
     from transformers import TextStreamer
 
     head = load_judge(judge)
-    models = load_models(target, draft, device, dtype)
+    models = load_models(target, draft, device, dtype, device_map)
     text = sys.stdin.read() if prompt == "-" else prompt
     inputs = models[2](text, return_tensors="pt").to(models[0].device)
     output = models[0].generate(
