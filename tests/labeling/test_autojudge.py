@@ -258,6 +258,23 @@ def test_a_model_of_another_kind_is_read_one_text_at_a_time(llama_pair, caplog):
         assert plain(item) == reference_search(target, draft, prompt.tolist(), same_outcome, 10, {2})
 
 
+def test_a_target_spread_over_devices(llama_pair, tmp_path):
+    """As `device_map="auto"` leaves it: here one layer lives on the disk."""
+    from transformers import AutoModelForCausalLM
+
+    target, draft = llama_pair
+    target.save_pretrained(tmp_path / "target")
+    places = dict.fromkeys(
+        ["model.embed_tokens", "model.rotary_emb", "model.layers.1", "model.norm", "lm_head"], "cpu"
+    )
+    spread = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "target", device_map=places | {"model.layers.0": "disk"}, offload_folder=tmp_path / "disk"
+    )
+    prompts = some_prompts(5)
+    together = find_important_tokens(spread, draft, prompts, same_outcome, 12)
+    assert together == find_important_tokens(target, draft, prompts, same_outcome, 12)
+
+
 def test_end_tokens_default_to_the_targets(llama_pair):
     target, draft = llama_pair
     prompts = [p.tolist() for p in some_prompts(3)]
