@@ -18,6 +18,7 @@ import torch
 from hf_autojudge.training.rows import Rows
 
 MEMORY = 20  # pairs that L-BFGS keeps
+STRIPS = 8  # of the Gram matrix
 Evaluate = Callable[[torch.Tensor], tuple[float, torch.Tensor, float]]
 
 
@@ -51,9 +52,7 @@ def logistic_path(
     share = torch.ones_like(y) if sample_weight is None else sample_weight.to(device, torch.float64)
     total = float(share.sum())
     share = share / total
-    gram = first.new_zeros(rows.width, rows.width)
-    for part, z in rows.blocks():
-        gram.addmm_(z.T, z * share[part, None].to(dtype))
+    gram = _gram(rows, share)
     mean = float(share @ y)
     weight = first.new_zeros(rows.width, dtype=torch.float64)
     bias = torch.tensor(math.log(mean / (1 - mean)), dtype=torch.float64, device=device)
@@ -72,6 +71,19 @@ def logistic_path(
         curvature = max(objective.curvature, 1e-6)
         solutions.append((weight.to(dtype), bias.to(dtype)))
     return solutions
+
+
+def _gram(rows: Rows, share: torch.Tensor) -> torch.Tensor:
+    """The weighted mean of the rows' outer products: `(D, D)`. Only its lower half is computed, in strips."""
+    _, first = next(rows.blocks())
+    gram = first.new_zeros(rows.width, rows.width)
+    strip = -(-rows.width // STRIPS)
+    for part, z in rows.blocks(size=8192):
+        weighted = z * share[part, None].to(z.dtype)
+        for start in range(0, rows.width, strip):
+            end = start + strip
+            gram[start:end, :end].addmm_(weighted[:, start:end].T, z[:, :end])
+    return gram.tril() + gram.tril(-1).T
 
 
 class _Objective:
