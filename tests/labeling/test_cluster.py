@@ -17,8 +17,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray
 
-from hf_autojudge.labeling import LabelStore, Task, label
-from hf_autojudge.labeling.cluster import ATTEMPTS, label_on_cluster
+from hf_autojudge.labeling import AutoJudge, LabelStore, Task, label
+from hf_autojudge.labeling.cluster import ATTEMPTS, _Attempts, _Work, _Worker, label_on_cluster
 from tests.conftest import make_pair
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -91,9 +91,6 @@ def test_the_store_is_the_local_one(tmp_path, whole):
     found = list(on_cluster(tmp_path))
     assert sorted(found, key=lambda item: item.prompt) == whole.labelled()
     assert_same(tmp_path, whole)
-    assert list(on_cluster(tmp_path, workers=1)) == [None] * len(ROWS)
-    with pytest.raises(ValueError, match="max_new_tokens was 16 and is now 15"):
-        next(on_cluster(tmp_path, max_new_tokens=15))
 
 
 def log(folder, row):
@@ -126,16 +123,21 @@ def test_a_killed_worker_costs_only_its_prompts_in_flight(tmp_path, whole):
     assert_same(tmp_path / "labels", whole)
 
 
-def kill_always(row, one, other):
-    if row["number"] == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return same(row, one, other)
+def die(row, one, other):
+    raise SystemExit
 
 
-def test_a_deadly_prompt_ends_the_run(tmp_path):
-    with pytest.raises(RuntimeError, match=rf"died {ATTEMPTS} times at the prompts \[7\]"):
-        list(on_cluster(tmp_path, kill_always, batch_size=1))
-    assert 7 not in LabelStore(tmp_path).done()
+def test_prompts_that_kill_every_worker_are_given_up(tmp_path, whole):
+    """The deaths themselves are left out: each costs the start of a process."""
+    LabelStore(tmp_path, whole.settings)
+    prompts = {row["number"]: (row["ids"], row) for row in ROWS}
+    work = ray.put(_Work(load, make_task(die), tmp_path, 16, AutoJudge(), 2, prompts))
+    worker = _Worker(work, ray.remote(num_cpus=0)(_Attempts).remote())
+    for _ in range(ATTEMPTS):
+        with pytest.raises(SystemExit):
+            worker({"indices": [4, 7]})
+    (found,) = worker({"indices": [4, 7]})
+    assert f"died {ATTEMPTS} times at the prompts [4, 7]" in str(found["found"].error)
 
 
 def fail(folder, row, one, other):
@@ -147,7 +149,7 @@ def fail(folder, row, one, other):
 
 def test_errors_of_the_task_reach_the_caller_once(tmp_path):
     with pytest.raises(KeyError, match="^'no such answer'$") as caught:
-        list(on_cluster(tmp_path / "labels", partial(fail, tmp_path)))
+        list(on_cluster(tmp_path / "labels", partial(fail, tmp_path), workers=1))
     assert "in fail" in str(caught.value.__cause__)
     assert sum(rows.count("2") for rows in logged(tmp_path).values()) == 1
     wait_for(lambda: not any(alive(pid) for pid in logged(tmp_path)))
@@ -157,9 +159,12 @@ def fail_to_load():
     raise OSError("no such model")
 
 
-def test_errors_of_loading_reach_the_caller(tmp_path):
+def test_what_cannot_begin(tmp_path, whole):
     with pytest.raises(OSError, match="^no such model$"):
         list(label_on_cluster(fail_to_load, make_task(), ROWS, tmp_path))
+    with pytest.raises(ValueError, match="max_new_tokens was 16 and is now 15"):
+        next(on_cluster(whole.folder, max_new_tokens=15))
+    assert list(on_cluster(whole.folder)) == [None] * len(ROWS)
     with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
         next(on_cluster(tmp_path, workers=0))
 
@@ -170,10 +175,10 @@ def test_engines_take_turns(tmp_path, whole):
 
     assert len(list(islice(locally(tmp_path), 3))) == 3
     begun = left()
-    run = on_cluster(tmp_path, block_size=2)
+    run = on_cluster(tmp_path, workers=1, block_size=2)
     found = list(islice(run, len(ROWS) - begun + 1))
     run.close()
-    assert found[-1] is not None and 0 < left() < begun
+    assert found[:-1] == [None] * (len(ROWS) - begun) and found[-1] is not None and 0 < left() < begun
     assert sum(item is not None for item in locally(tmp_path)) > 0
     assert_same(tmp_path, whole)
 
@@ -193,7 +198,7 @@ def test_a_killed_driver_leaves_nothing_behind_but_labels(tmp_path, whole):
         from tests.labeling.test_cluster import on_cluster, slowly
 
         folder = Path(sys.argv[1])
-        for _ in on_cluster(folder / "labels", partial(slowly, folder), block_size=2):
+        for _ in on_cluster(folder / "labels", partial(slowly, folder), workers=1, block_size=2):
             print("done", flush=True)
         """
     )
@@ -206,7 +211,7 @@ def test_a_killed_driver_leaves_nothing_behind_but_labels(tmp_path, whole):
     assert workers
     wait_for(lambda: not any(alive(pid) for pid in workers))
     assert 0 < len(LabelStore(tmp_path / "labels").done()) < len(ROWS)
-    assert len(list(on_cluster(tmp_path / "labels"))) == len(ROWS)
+    assert len(list(locally(tmp_path / "labels"))) == len(ROWS)
     assert_same(tmp_path / "labels", whole)
 
 

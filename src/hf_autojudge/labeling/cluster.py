@@ -92,7 +92,7 @@ def label_on_cluster(
         if gpus_per_worker is None:
             gpus_per_worker = min(1.0, ray.cluster_resources().get("GPU", 0))
         room = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
-        settings, tokenizer = ray.get(ray.remote(max_calls=1, **room)(_describe).remote(load, task, limit, way))
+        settings, tokenizer = ray.get(ray.remote(**room)(_describe).remote(load, task, limit, way))
         store = LabelStore(
             folder,
             settings,
@@ -212,7 +212,7 @@ def _connected(cpus: float) -> Iterator[None]:
     """Ray, quietly; what is started here ends here."""
     logger = logging.getLogger("ray.data")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger.setLevel(logging.WARNING)
     started = not ray.is_initialized()
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if started and os.environ.get("RAY_ADDRESS"):
