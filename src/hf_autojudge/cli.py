@@ -77,7 +77,9 @@ def label(
     allow_code_execution: AllowCode = False,
     engine: Annotated[str, typer.Option(help="local, or ray (several machines; needs the extra ray).")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="ray: processes, each with the models loaded.")] = 2,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="ray: GPUs that each worker takes.")] = 0,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="ray: GPUs of each worker; 1 by default where there are any.")
+    ] = None,
     device: Device = "auto",
     device_map: DeviceMap = None,
     dtype: Dtype = "auto",

@@ -79,6 +79,10 @@ def test_other_rows_are_refused(tmp_path, llama_pair):
 
 
 def test_empty_or_missing(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text('{"target": "a"}')
+    with pytest.raises(ValueError, match="older version"):
+        LabelStore(tmp_path / "other", SETTINGS)
     with pytest.raises(ValueError, match="not a label store"):
         LabelStore(tmp_path / "nothing")
     with pytest.raises(ValueError, match="no labels yet"):

@@ -18,6 +18,7 @@ from hf_autojudge.labeling.noise import Noise
 logger = logging.getLogger(__name__)
 
 PASS_TOKENS = 16384  # most tokens of a pass: bounds the memory of prefills
+PASS_LOGITS = 4096  # most tokens whose logits a pass keeps
 PASS_PRICE = {"cpu": 32}  # what a pass costs beyond its tokens, in tokens
 PASS_PRICE_ELSEWHERE = 512  # on accelerators
 
@@ -146,7 +147,8 @@ class ManyTexts:
         """See [`Reader.read`]."""
         new = {place: len(ask.text) - _shared(self._texts[place], ask) for place, ask in asks.items()}
         replies: dict[int, Reply] = {}
-        for places in _alike(new, self._price):
+        fits = PASS_LOGITS // max(ask.rows for ask in asks.values())
+        for places in _alike(new, self._price, fits):
             width = max(new[place] for place in places)
             found = self._run([asks[place] for place in places], places, width)
             replies.update(zip(places, found, strict=True))
@@ -176,20 +178,16 @@ def _shared(held: list[int], ask: Ask) -> int:
     return next(i for i in range(limit) if held[i] != ask.text[i])
 
 
-def _alike(new: dict[int, int], price: int) -> list[list[int]]:
-    """Places whose rows go through one pass: a pass more costs `price` tokens, a row costs those of the widest one."""
-    order = sorted(new, key=lambda place: -new[place])
-    if not order:
+def _alike(new: dict[int, int], price: int, most: int) -> list[list[int]]:
+    """Places whose rows go through one pass, at most `most`: a pass more costs `price` tokens, a row costs as many as
+    the widest one."""
+    if not new:
         return []
-    widths = [new[place] for place in order]
-    gain, cut = max(((widths[0] - width) * (len(order) - i), i) for i, width in enumerate(widths))
-    fits = max(1, PASS_TOKENS // widths[0])
-    if gain <= price:
-        cut = len(order)
-    return [
-        sorted(order[: min(cut, fits)]),
-        *_alike({place: new[place] for place in order[min(cut, fits) :]}, price),
-    ]
+    order = sorted(new, key=lambda place: -new[place])
+    widest = new[order[0]]
+    gain, cut = max(((widest - new[place]) * (len(order) - i), i) for i, place in enumerate(order))
+    count = max(1, min(cut if gain > price else len(order), most, PASS_TOKENS // widest))
+    return [sorted(order[:count]), *_alike({place: new[place] for place in order[count:]}, price, most)]
 
 
 def _replies(logits: torch.Tensor, asks: Sequence[Ask], vocabulary: int) -> list[Reply]:

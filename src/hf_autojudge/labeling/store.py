@@ -69,6 +69,8 @@ class LabelStore:
                 f"{self.folder} is not a label store (it has no manifest.json); run `hf-autojudge label` first."
             )
         manifest = read_json(path) if path.exists() else {"settings": settings, "runs": []}
+        if not isinstance(manifest, dict) or "settings" not in manifest:
+            raise ValueError(f"{path} is not a label store's, or an older version's; label again into another folder.")
         self.settings: dict[str, Any] = manifest["settings"]
         if settings is not None:
             found = self.settings

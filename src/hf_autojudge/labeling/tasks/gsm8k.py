@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from hf_autojudge.labeling.tasks.data import load_rows
+from hf_autojudge.labeling.tasks.prompts import prompt_ids
 from hf_autojudge.labeling.tasks.task import Row, Task
 
 if TYPE_CHECKING:
@@ -34,11 +35,7 @@ def final_number(text: str) -> str | None:
 def prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The question, through the tokenizer's chat template where it has one."""
     text = f"{row['question']}\n\n{INSTRUCTION}"
-    if tokenizer.chat_template is None:
-        return tokenizer(f"Question: {text}\nAnswer:")["input_ids"]
-    messages = [{"role": "user", "content": text}]
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-    return list(ids)
+    return prompt_ids(tokenizer, chat=text, plain=f"Question: {text}\nAnswer:")
 
 
 def gsm8k(data: str = "openai/gsm8k", max_new_tokens: int = 400) -> Task:
