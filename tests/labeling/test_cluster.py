@@ -138,6 +138,9 @@ def test_prompts_that_kill_every_worker_are_given_up(tmp_path, whole):
             worker({"indices": [4, 7]})
     (found,) = worker({"indices": [4, 7]})
     assert f"died {ATTEMPTS} times at the prompts [4, 7]" in str(found["found"].error)
+    worker.done = {4, 7}
+    for _ in range(ATTEMPTS + 1):
+        assert worker({"indices": [4, 7]}) == [{"found": None}] * 2
 
 
 def fail(folder, row, one, other):

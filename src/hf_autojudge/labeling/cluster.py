@@ -151,7 +151,7 @@ def _run(
     data = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     data.context.enable_progress_bars = False
     # with more tasks in flight a block would wait behind another one while the next worker is idle
-    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
+    pool = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1)
     labelled = data.flat_map(_Worker, fn_constructor_args=(shared, attempts), compute=pool, **room)
     with closing(iter(labelled.iter_rows())) as results:
         for result in results:
@@ -179,8 +179,7 @@ class _Worker:
         """For each prompt its labels, or `None` if the store has them."""
         work = self.work
         left = [index for index in indices if index not in self.done]
-        attempt = ray.get(self.attempts.begin.remote(tuple(left)))
-        if attempt > ATTEMPTS:
+        if left and ray.get(self.attempts.begin.remote(tuple(left))) > ATTEMPTS:
             raise RuntimeError(
                 f"A worker died {ATTEMPTS} times at the prompts {left}, with none of them finished; if it ran out of "
                 f"memory, try a smaller batch_size than {work.batch_size}. {work.folder} keeps the labels so far."
