@@ -75,6 +75,13 @@ def test_marked_answers_make_a_judge_of_the_target_alone(tmp_path):
     assert list(head.config.features) == ["draft_token.target"] and head.config.draft_hidden_size == 0
 
 
+def test_a_second_fit_with_a_hidden_layer_reads_the_features(judge, tmp_path):
+    options = ("--hidden-size", 4, "--features", "draft_token.target,scalar.kl", "--validation-share", 0.4)
+    done = run("fit", judge.parent / "labels", tmp_path / "judge", *options)
+    assert done.returncode == 0 and "hidden layer of 4" in " ".join(done.stdout.split()), done.stderr
+    assert AutoJudgeHead.from_pretrained(tmp_path / "judge").config.hidden_size == 4
+
+
 def test_selfjudge_labels(tmp_path):
     done = run("label", "labels", "--method", "selfjudge", "--threshold", 3, "--limit", 3, folder=tmp_path)
     assert done.returncode == 0, done.stderr

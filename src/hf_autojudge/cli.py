@@ -199,8 +199,9 @@ def fit(
         device=str(pair[0].device),
     )
     save_judge(out, result.head, fit=result.metrics())
+    chosen = f"hidden layer of {hidden_size}" if result.c is None else f"C = {result.c:.3g}"
     console.print(
-        f"{out}: validation AUC {result.auc:.3f} (C = {result.c:.3g}), {result.n_train} + {result.n_validation} "
+        f"{out}: validation AUC {result.auc:.3f} ({chosen}), {result.n_train} + {result.n_validation} "
         f"mismatches, {result.share_important:.1%} important. Next: hf-autojudge calibrate {out}"
     )
 

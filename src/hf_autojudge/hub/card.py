@@ -105,7 +105,10 @@ def _facts(config: AutoJudgeConfig) -> str:
         "Draft": model(config.draft, config.draft_revision),
         "Task of the labels": config.task,
         "Reads": ", ".join(f"`{f}`" for f in config.features),
-        "Parameters": f"{config.input_size} weights and a bias, on standardised features",
+        "Parameters": f"{config.input_size} weights and a bias, on standardised features"
+        if not config.hidden_size
+        else f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size}, on "
+        "standardised features",
         "Candidate tokens a round": config.window,
         "Default threshold": f"{config.threshold:.4g}",
         "Made with": ", ".join(f"{name} {version}" for name, version in config.versions.items()) or None,

@@ -2,6 +2,7 @@
 
 from hf_autojudge.labeling.annotated import Annotated
 from hf_autojudge.labeling.autojudge import AutoJudge, find_important_tokens
+from hf_autojudge.labeling.feature_store import store_features
 from hf_autojudge.labeling.features import MismatchFeatures, collect_features
 from hf_autojudge.labeling.imported import import_labels
 from hf_autojudge.labeling.label import label
@@ -23,4 +24,5 @@ __all__ = [
     "find_important_tokens",
     "import_labels",
     "label",
+    "store_features",
 ]
