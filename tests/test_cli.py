@@ -73,6 +73,8 @@ def test_marked_answers_make_a_judge_of_the_target_alone(tmp_path):
     assert done.returncode == 0, done.stderr
     head = AutoJudgeHead.from_pretrained(tmp_path / "judge")
     assert list(head.config.features) == ["draft_token.target"] and head.config.draft_hidden_size == 0
+    done = run("calibrate", "judge", folder=tmp_path)
+    assert done.returncode == 2 and "name one with --task" in done.stderr
 
 
 def test_a_second_fit_with_a_hidden_layer_reads_the_features(judge, tmp_path):

@@ -17,6 +17,7 @@ from hf_autojudge.loading import (
     load_tokenizer,
     load_way,
     parse_rule,
+    task_to_measure,
 )
 
 try:
@@ -126,9 +127,10 @@ def label(
         )
     for _ in tqdm(running, total=len(rows), desc="Labelling", unit="prompt"):
         pass
-    labelled = [m for item in LabelStore(out).labelled() for m in item.mismatches]
+    stored = LabelStore(out).labelled()
+    labelled = [m for item in stored for m in item.mismatches]
     share = sum(m.important for m in labelled) / max(1, len(labelled))
-    console.print(f"{out}: {len(rows)} prompts, {len(labelled)} mismatches, {share:.1%} important.")
+    console.print(f"{out}: {len(stored)} prompts, {len(labelled)} mismatches, {share:.1%} important.")
 
 
 @app.command("import")
@@ -230,7 +232,7 @@ def calibrate(
     from hf_autojudge.training import calibrate as run
 
     head = load_judge(judge)
-    chosen = load_task(task or head.config.task, data, target, allow_code_execution)
+    chosen = load_task(task_to_measure(task, head), data, target, allow_code_execution)
     choice, measured = run(
         head,
         *load_models(target, draft, device, dtype, device_map),
@@ -273,7 +275,7 @@ def evaluate(
     from hf_autojudge.hub import write_card
 
     head = load_judge(judge)
-    chosen = load_task(task or head.config.task, data, target, allow_code_execution)
+    chosen = load_task(task_to_measure(task, head), data, target, allow_code_execution)
     thresholds = threshold or sorted({head.threshold, *(row["threshold"] for row in head.config.thresholds)})
     rules = {text: parse_rule(text) for text in rule or []}
     models = load_models(target, draft, device, dtype, device_map)

@@ -95,6 +95,21 @@ def load_task(name: str | None, data: str | None, target: str, allow_code_execut
     return getattr(tasks, name)(**options)
 
 
+def task_to_measure(name: str | None, head: Any) -> str | None:
+    """The task to measure a head on: the one named, else that of its labels.
+
+    Raises:
+        ValueError: If the labels have none.
+    """
+    name = name or head.config.task
+    if name == "annotated_answers":
+        raise ValueError(
+            "A judge made from marked answers has no task of its own to be measured on: name one with --task, for "
+            "instance gsm8k."
+        )
+    return name
+
+
 def load_way(method: str, rows: Any, tokenizer: Any, **options: Any) -> Way:
     """A way to label by its name.
 

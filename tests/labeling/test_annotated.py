@@ -54,11 +54,37 @@ def test_every_token_is_a_row(pair, tmp_path):
 
 @pytest.mark.parametrize(
     ("answer", "wrong", "message"),
-    [("abc", [[2, 4]], r"\[2, 4\] is not in it"), ("abc", [[1, 1]], "not in it"), ("", [], "Answer 0 is empty")],
+    [
+        ("abc", [[2, 4]], r"\[2, 4\] is not a \[start, end\] in it"),
+        ("abc", [[1, 1]], "is not a"),
+        ("abc", [0, 2], "span 0 is not a"),
+        ("abc", [{"start": 0, "end": 2}], "is not a"),
+        ("", [], "Answer 0 is empty"),
+    ],
 )
 def test_bad_marks(pair, answer, wrong, message):
     with pytest.raises(ValueError, match=message):
         marked_tokens(pair[2], answer, wrong)
+
+
+def test_corrected_marks_are_other_labels(pair, tmp_path):
+    target, _, tokenizer = pair
+
+    def run(wrong, length=100):
+        rows = [{"prompt": "Tom has 3 apples.", "answer": ANSWER, "wrong": wrong}]
+        task = annotated_answers("nowhere.jsonl", length)
+        return list(label(target, None, tokenizer, task, rows, tmp_path, way=Annotated(rows, tokenizer)))
+
+    assert run(None) != [None] and run([]) == [None] and run([], length=200) == [None]
+    with pytest.raises(ValueError, match="answers was"):
+        run([[0, 3]])
+
+
+def test_every_row_is_for_training(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": "a", "answer": str(i), "wrong": []}) for i in range(25)))
+    task = annotated_answers(str(path))
+    assert len(task.load("train", None)) == 25 and not task.load("validation", None)
 
 
 def test_an_answer_beyond_the_limit(pair, tmp_path):

@@ -275,6 +275,24 @@ def test_a_target_spread_over_devices(llama_pair, tmp_path):
     assert together == find_important_tokens(target, draft, prompts, same_outcome, 12)
 
 
+def test_the_drafts_own_settings_do_not_reach_its_sketch(llama_pair):
+    target, draft = unlike_pair("llama")
+    expected = find_important_tokens(target, draft, some_prompts(3), same_outcome, 10, [2])
+    for name, value in {"return_dict_in_generate": True, "num_return_sequences": 2, "stop_strings": ["a"]}.items():
+        draft = unlike_pair("llama")[1]
+        setattr(draft.generation_config, name, value)
+        draft.generation_config.num_beams = 2
+        draft.generation_config.prompt_lookup_num_tokens = 3
+        assert find_important_tokens(target, draft, some_prompts(3), same_outcome, 10, [2]) == expected
+        assert getattr(draft.generation_config, name) == value
+
+
+def test_prompts_beyond_learned_positions_are_named():
+    target, draft = unlike_pair("gpt2")
+    with pytest.raises(ValueError, match="Prompt 1 has 250 tokens and its answer up to 10, but the target knows 256"):
+        find_important_tokens(target, draft, [[3, 4], [5] * 250], same_outcome, 10)
+
+
 def test_end_tokens_default_to_the_targets(llama_pair):
     target, draft = llama_pair
     prompts = [p.tolist() for p in some_prompts(3)]

@@ -81,6 +81,9 @@ def test_a_pickle_is_not_opened(tmp_path):
         ('[{"changed_token_indices": [[1, 2]], "current_response": [1]}]', "rows of 4"),
         ('[{"changed_token_indices": [[9, true, 1, 2]], "current_response": [1, 2]}]', "do not lie in its 2 tokens"),
         ('{"a": 1}', "Record 0"),
+        ('[{"id": "x-1", "changed_token_indices": [[1, true, 1, 2]], "current_response": [1, 2]}]', "id is a number"),
+        ('[{"id": -1, "changed_token_indices": [[1, true, 1, 2]], "current_response": [1, 2]}]', "id -1"),
+        ('[{"changed_token_indices": [[1, true, 1, 9999999999]], "current_response": [1, 2]}]', "9999999999"),
     ],
 )
 def test_other_shapes(tmp_path, text, message):
@@ -88,6 +91,20 @@ def test_other_shapes(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         import_labels(path, tmp_path / "labels", "t", "d")
+
+
+def test_places_are_not_taken_twice(tmp_path):
+    path, other = tmp_path / "a.json", tmp_path / "b.json"
+    path.write_text(json.dumps([RECORDS[0], RECORDS[2] | {"id": 0}]))
+    with pytest.raises(ValueError, match="two different records for place 0"):
+        import_labels(path, tmp_path / "labels", "t", "d")
+    assert not (tmp_path / "labels").exists()
+    path.write_text(json.dumps([RECORDS[0]]))
+    other.write_text(json.dumps([RECORDS[2] | {"id": None, "global_id": 0}]))
+    for _ in range(2):  # the same again changes nothing
+        assert import_labels(path, tmp_path / "labels", "t", "d").labelled() == EXPECTED[:1]
+    with pytest.raises(ValueError, match=r"other labels at the places \[0\]"):
+        import_labels(other, tmp_path / "labels", "t", "d")
 
 
 def test_missing_or_unknown(tmp_path):

@@ -11,6 +11,8 @@ import sys
 import time
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, Task, label
@@ -50,6 +52,15 @@ def test_a_half_written_file_counts_as_not_done(tmp_path):
     for index in (1, 3):
         store.add(index, labelled(index))
     assert store.labelled() == [labelled(i) for i in range(4)]
+
+
+def test_strange_files_are_not_labels(tmp_path):
+    store = LabelStore(tmp_path, SETTINGS)
+    store.add(0, labelled(0))
+    whole = (tmp_path / "prompts" / "00000000.parquet").read_bytes()
+    (tmp_path / "prompts" / "00000000 (copy).parquet").write_bytes(whole)
+    pq.write_table(pa.table({"index": [1], "prompt": [[1, 2]]}), tmp_path / "prompts" / "00000001.parquet")
+    assert store.done() == {0} and store.labelled() == [labelled(0)]
 
 
 def test_other_settings_are_refused(tmp_path):

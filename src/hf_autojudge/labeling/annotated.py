@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ class Annotated:
     mistakes marked by hand, and on the target's states only. Wrong tokens are few, so fit with balanced classes.
 
     Rows hold `prompt` (a text, or a list of chat messages), `answer` (a text) and `wrong`: a list of `[start, end]`,
-    characters of the answer, end excluded; empty for a right answer. See the task [`annotated_answers`].
+    characters of the answer, end excluded; empty or missing for a right answer. See the task [`annotated_answers`].
 
     In the records `draft_token` is the answer's token and `target_token` what the target would have written there;
     the two may agree. `reference` and `response` are the answer.
@@ -32,7 +34,7 @@ class Annotated:
         tokenizer ([`PreTrainedTokenizerBase`]): A fast one, which knows the characters of its tokens.
 
     Raises:
-        ValueError: If the tokenizer is not a fast one.
+        ValueError: If the tokenizer is not a fast one; for a span outside of its answer, or an empty answer.
     """
 
     def __init__(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -41,24 +43,23 @@ class Annotated:
                 f"{type(tokenizer).__name__} does not say which characters its tokens are; use a fast tokenizer "
                 "(AutoTokenizer.from_pretrained(..., use_fast=True))."
             )
-        self.rows = rows
-        self.tokenizer = tokenizer
+        self.answers = [marked_tokens(tokenizer, row["answer"], row.get("wrong"), i) for i, row in enumerate(rows)]
 
     def settings(self) -> dict[str, Any]:
-        """See [`Way.settings`]."""
-        return {"method": "annotated"}
+        """See [`Way.settings`]. Marks that were corrected make other labels; the length limit makes none."""
+        digest = hashlib.sha256(json.dumps(self.answers).encode()).hexdigest()[:16]
+        return {"method": "annotated", "answers": digest, "max_new_tokens": None}
 
     def search(self, job: Job) -> Search[LabelledPrompt]:
         """See [`Way.search`].
 
         Raises:
-            ValueError: For a span outside of its answer, an empty answer, or one that is longer than the limit.
+            ValueError: For an answer that is longer than the limit.
         """
-        row = self.rows[job.index]
-        answer, wrong = marked_tokens(self.tokenizer, row["answer"], row["wrong"], job.index)
+        answer, wrong = self.answers[job.index]
         room = job.limits.max_length - len(job.prompt)
         if len(answer) > room:
-            raise ValueError(f"Answer {job.index} has {len(answer)} tokens; set max_new_tokens (now {room}) to that.")
+            raise ValueError(f"Answer {job.index} has {len(answer)} tokens; set max_new_tokens to that, now {room}.")
         text = [*job.prompt, *answer]
         chosen = (yield Ask("target", text[:-1], len(answer))).choices
         rows = zip(chosen, answer, wrong, strict=True)
@@ -67,20 +68,22 @@ class Annotated:
 
 
 def marked_tokens(
-    tokenizer: PreTrainedTokenizerBase, answer: str, wrong: Sequence[Sequence[int]], index: int = 0
+    tokenizer: PreTrainedTokenizerBase, answer: str, wrong: Sequence[Sequence[int]] | None, index: int = 0
 ) -> tuple[list[int], list[bool]]:
     """Tokens of an answer, and which of them share a character with a wrong span.
 
     Raises:
-        ValueError: For a span that is empty or outside of the answer, or an answer without tokens.
+        ValueError: For a span that is no pair of numbers, empty or outside of the answer, or an answer without tokens.
     """
-    for start, end in wrong:
-        if not 0 <= start < end <= len(answer):
+    spans = list(wrong or ())
+    for span in spans:
+        pair = isinstance(span, Sequence) and len(span) == 2 and all(isinstance(place, int) for place in span)
+        if not pair or not 0 <= span[0] < span[1] <= len(answer):
             raise ValueError(
-                f"Answer {index} has {len(answer)} characters; its wrong span [{start}, {end}] is not in it."
+                f"Answer {index} has {len(answer)} characters; its wrong span {span!r} is not a [start, end] in it."
             )
     found = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
     if not found["input_ids"]:
         raise ValueError(f"Answer {index} is empty; remove the row.")
-    flags = [any(a < end and start < b for start, end in wrong) for a, b in found["offset_mapping"]]
+    flags = [any(a < end and start < b for start, end in spans) for a, b in found["offset_mapping"]]
     return list(found["input_ids"]), flags

@@ -134,7 +134,8 @@ def find_important_tokens(
     """Mine labels of prompts by AutoJudge's search: see [`AutoJudge`].
 
     Args:
-        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
+        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens. Where one has more of them, no
+            mismatch is one that the other lacks.
         prompts (sequence of 1-D `torch.LongTensor` or lists of `int`): Token ids.
         same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids: the reference's,
             the alternative's) have the same outcome.
@@ -149,7 +150,8 @@ def find_important_tokens(
         One [`LabelledPrompt`] for each prompt, in order.
 
     Raises:
-        ValueError: For an empty prompt, a length limit or a batch size below 1, or models of different vocabularies.
+        ValueError: For an empty prompt, a length limit or a batch size below 1, or a text longer than a model's table
+            of learned positions.
     """
     pair = Pair(target, draft, eos_token_id)
     ids = [prompt.tolist() if isinstance(prompt, torch.Tensor) else list(prompt) for prompt in prompts]

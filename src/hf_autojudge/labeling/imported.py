@@ -5,11 +5,12 @@ whatever code is in it, so this package does not. Where you trust the file, turn
 
     import json, torch
     records = torch.load("important_tokens.pt", weights_only=False)
-    plain = [{"id": r["id"], "changed_token_indices": r["changed_token_indices"],
-              "current_response": r["current_response"].flatten().tolist()} for r in records]
+    keep = ("id", "global_id", "skip", "changed_token_indices")
+    plain = [{name: r[name] for name in keep if name in r}
+             | {"current_response": r["current_response"].flatten().tolist()} for r in records]
     json.dump(plain, open("important_tokens.json", "w"))
 
-(or `datasets.Dataset.from_list(plain).save_to_disk(folder)` for Arrow).
+(or `datasets.Dataset.from_list(plain).save_to_disk(folder)` for Arrow). The files of several processes make one list.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def import_labels(
 
     Each record has `changed_token_indices`, a list of `(position, important, target token, draft token)`, positions
     counted from the prompt's first token, and `current_response`, the token ids of the prompt and the last accepted
-    answer. `id` gives its place (else it is the record's number); `prompt_length`, if it is there, says where the
-    answer begins (else at the first mismatch: features do not depend on it). Records without mismatches and with a
-    `skip` are left out, as in the authors' own `calc_hiddens.py`.
+    answer. `id` or `global_id` gives its place (else it is the record's number); `prompt_length`, if it is there, says
+    where the answer begins (else at the first mismatch: features do not depend on it). Records without mismatches and
+    with a `skip` are left out, as in the authors' own `calc_hiddens.py`.
 
     Args:
         path (`str` or `Path`): A `.json` (a list) or `.jsonl` file; an Arrow data set (a folder of `save_to_disk`, or
@@ -56,17 +57,24 @@ def import_labels(
         task (`str`, *optional*, defaults to `"gsm8k"`): Name of the task.
 
     Raises:
-        ValueError: For a pickle, a file that cannot be read, or a record of another shape.
+        ValueError: For a pickle, a file that cannot be read, a record of another shape, or two different records for
+            one place; then nothing is written.
     """
-    records = _records(Path(path))
-    store = LabelStore(
-        folder,
-        {"method": "imported", "target": target, "draft": draft, "task": task},
-        {"imported_from": os.fspath(path)},
-    )
-    for number, record in enumerate(records):
-        if (found := _labelled(number, record)) is not None:
-            store.add(int(record.get("id", number)), found)
+    found: dict[int, LabelledPrompt] = {}
+    for number, record in enumerate(_records(Path(path))):
+        if (item := _labelled(number, record)) is not None:
+            if found.setdefault(item[0], item[1]) != item[1]:
+                raise ValueError(f"{path} has two different records for place {item[0]}; give each an id of its own.")
+    settings = {"method": "imported", "target": target, "draft": draft, "task": task}
+    store = LabelStore(folder, settings, {"imported_from": os.fspath(path)})
+    there = dict(zip(sorted(store.done()), store.labelled(), strict=True)) if store.done() else {}
+    if clash := [index for index in found if there.get(index, found[index]) != found[index]]:
+        raise ValueError(
+            f"{folder} already has other labels at the places {clash[:5]} of {path}; import all records as one file, "
+            "or into another folder."
+        )
+    for index, labels in found.items():
+        store.add(index, labels)
     return store
 
 
@@ -106,29 +114,36 @@ def _from_tensors(tensors: Mapping[str, list]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _labelled(number: int, record: Mapping[str, Any]) -> LabelledPrompt | None:
+def _labelled(number: int, record: Mapping[str, Any]) -> tuple[int, LabelledPrompt] | None:
+    """Its place and labels; `None` if it has none."""
     try:
-        changed = [
+        place = next((record[name] for name in ("id", "global_id") if record.get(name) is not None), number)
+        changed = sorted(
             (int(position), bool(important), int(target), int(draft))
             for position, important, target, draft in record["changed_token_indices"]
-        ]
+        )
         text = record["current_response"]
         if len(text) == 1 and isinstance(text[0], list):  # a batch of one
             (text,) = text
         text = [int(token) for token in text]
-    except (KeyError, TypeError, ValueError) as error:
+        if not changed or record.get("skip"):
+            return None
+        place, start = int(place), int(record.get("prompt_length") or changed[0][0])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"Record {number} is not of AutoJudge's shape ({type(error).__name__}: {error}): it needs "
-            "changed_token_indices, rows of 4, and current_response, token ids."
+            "changed_token_indices, rows of 4, and current_response, token ids; its id is a number."
         ) from error
-    if not changed or record.get("skip") is not None:
-        return None
-    changed.sort()
-    start = int(record.get("prompt_length") or changed[0][0])
+    tokens = [*text, *(token for row in changed for token in row[2:])]
+    if place < 0 or not 0 <= min(tokens) <= max(tokens) < 2**31:
+        raise ValueError(
+            f"Record {number} has the id {place} and token ids from {min(tokens)} to {max(tokens)}; all must be 0 or "
+            "more, and less than 2**31."
+        )
     if not 0 < start <= changed[0][0] or changed[-1][0] >= len(text):
         raise ValueError(
             f"Record {number} has mismatches at {changed[0][0]} to {changed[-1][0]}, which do not lie in its "
             f"{len(text)} tokens after a prompt of {start}."
         )
     mismatches = [Mismatch(position - start, target, draft, flag) for position, flag, target, draft in changed]
-    return LabelledPrompt(text[:start], mismatches, text[start:], text[start:])
+    return place, LabelledPrompt(text[:start], mismatches, text[start:], text[start:])

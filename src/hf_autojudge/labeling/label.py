@@ -112,9 +112,9 @@ def make_job(
 
 def store_settings(target: Any, draft: Any, task: str, max_new_tokens: int, way: Way) -> dict[str, Any]:
     """What labels depend on."""
-    settings = way.settings()
+    settings: dict[str, Any] = {}
     for name, model in (("target", target), ("draft", draft)):
         config = model and model.config
         settings |= {name: config and config.name_or_path, f"{name}_revision": getattr(config, "_commit_hash", None)}
     dtype = str(target.dtype).removeprefix("torch.")
-    return settings | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens}
+    return settings | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens} | way.settings()

@@ -68,13 +68,16 @@ class Pair:
             A job's index and its labels, as each is done.
 
         Raises:
-            ValueError: For a batch size below 1.
+            ValueError: For a batch size below 1, or a prompt that with its answer is longer than a table of learned
+                positions.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
         if not jobs:
             return
         longest = max(job.limits.max_length for job in jobs)
+        for name, model in self.models.items():
+            _check_positions(name, model, jobs)
         shared = min(vocab_size(model) for model in self.models.values())
         vocabulary = {"target": vocab_size(self.models["target"]), "draft": shared}
         readers = {
@@ -107,7 +110,26 @@ class Pair:
             pad_token_id=min(self.ends, default=0),
             do_sample=False,
         )
-        written = draft.generate(
-            ids.to(draft.device), attention_mask=mask.to(draft.device), generation_config=config
-        ).tolist()
+        own, draft.generation_config = (
+            draft.generation_config,
+            config,
+        )  # `generate` would fill in what is the draft's own
+        try:
+            written = draft.generate(ids.to(draft.device), attention_mask=mask.to(draft.device)).tolist()
+        finally:
+            draft.generation_config = own
         return [replace(job, sketch=row[pad:]) for job, row, pad in zip(jobs, written, pads, strict=True)]
+
+
+def _check_positions(name: str, model: PreTrainedModel, jobs: Sequence[Job]) -> None:
+    config = model.config.get_text_config(decoder=True)
+    most = getattr(config, "max_position_embeddings", None)
+    if most is None or getattr(config, "rope_parameters", None) is not None:
+        return
+    for job in jobs:
+        if job.limits.max_length > most:
+            raise ValueError(
+                f"Prompt {job.index} has {len(job.prompt)} tokens and its answer up to "
+                f"{job.limits.max_length - len(job.prompt)}, but the {name} knows {most} positions; lower "
+                "max_new_tokens or leave the prompt out."
+            )

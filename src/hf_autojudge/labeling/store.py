@@ -98,7 +98,8 @@ class LabelStore:
 
     def _tables(self) -> dict[int, pa.Table]:
         """The whole files' tables of one row, by rising index."""
-        found = {int(path.stem): _read(path) for path in sorted(self._rows.glob("[0-9]*.parquet"))}
+        paths = (path for path in sorted(self._rows.glob("*.parquet")) if path.stem.isdigit())
+        found = {int(path.stem): _read(path) for path in paths}
         return {index: table for index, table in found.items() if table is not None}
 
     def add(self, index: int, labelled: LabelledPrompt) -> None:
@@ -138,4 +139,4 @@ def _read(path: Path) -> pa.Table | None:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
         return None
-    return table if table.num_rows == 1 else None
+    return table if table.num_rows == 1 and table.column_names == list(FEATURES) else None

@@ -21,7 +21,8 @@ def prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def annotated_answers(data: str, max_new_tokens: int = 2048) -> Task:
-    """Prompts with marked answers. To label and fit on, not to measure: outcomes are compared as texts.
+    """Prompts with marked answers. To label and fit on, not to measure: outcomes are compared as texts. All training
+    rows are `"train"`; the fit sets some aside.
 
     Args:
         data (`str`): A data set of the Hub or a local file with the columns `prompt` (a text or chat messages),
@@ -30,6 +31,6 @@ def annotated_answers(data: str, max_new_tokens: int = 2048) -> Task:
     """
 
     def load(split: str, limit: int | None) -> list[Row]:
-        return load_rows(data, split, limit, columns=("prompt", "answer", "wrong"))
+        return load_rows(data, split, limit, validation_share=0, columns=("prompt", "answer", "wrong"))
 
     return Task("annotated_answers", prompt, lambda row, one, other: one == other, load, max_new_tokens)

@@ -31,7 +31,7 @@ def load_rows(
         split (`str`): `"train"`, `"validation"` or `"test"`.
         limit (`int`, *optional*): Number of rows; all by default.
         config (`str`, *optional*): Configuration of a data set of the Hub.
-        validation_share (`int`, *optional*, defaults to `10`): See above.
+        validation_share (`int`, *optional*, defaults to `10`): See above; 0 sets no row aside.
         columns (`Sequence[str]`, *optional*): Columns that must be there.
 
     Raises:
@@ -52,8 +52,6 @@ def load_rows(
     if missing := sorted(set(columns) - set(rows.column_names)):
         raise ValueError(f"{data} has the columns {rows.column_names}; it lacks {missing}.")
     if split != "test":
-        keep = [
-            i for i in range(len(rows)) if (i % validation_share == validation_share - 1) == (split == "validation")
-        ]
-        rows = rows.select(keep)
+        share = validation_share or len(rows) + 1
+        rows = rows.select([i for i in range(len(rows)) if (i % share == share - 1) == (split == "validation")])
     return rows.select(range(min(len(rows), len(rows) if limit is None else limit))).to_list()
