@@ -5,7 +5,15 @@ import threading
 
 import pytest
 
-from hf_autojudge.labeling.tasks import humaneval, math, mbpp, multiple_choice
+from hf_autojudge.labeling.tasks import (
+    annotated_answers,
+    gsm8k,
+    humaneval,
+    math,
+    mbpp,
+    multiple_choice,
+    word_problems,
+)
 from hf_autojudge.labeling.tasks.math_problems import MathComparer, boxed
 from hf_autojudge.labeling.tasks.multiple_choice import chosen_letter, right_letter
 from hf_autojudge.labeling.tasks.programs import fenced_code, passes
@@ -66,7 +74,9 @@ def consent(monkeypatch):
 @pytest.mark.parametrize("make", [mbpp, humaneval])
 def test_nothing_is_run_without_consent(make, monkeypatch):
     monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
-    with pytest.raises(ValueError, match="allow_code_execution=True or .* HF_ALLOW_CODE_EVAL=1"):
+    with pytest.raises(
+        ValueError, match="allow_code_execution=True .*--allow-code-execution.* or .* HF_ALLOW_CODE_EVAL=1"
+    ):
         make()
     monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "0")
     with pytest.raises(ValueError, match="programs that models wrote"):
@@ -167,6 +177,8 @@ def test_loading(consent, tmp_path):
         (r"\boxed{1", None),
         ("none", None),
         (r"\boxed{}", ""),
+        (r"\boxed{5.}", "5"),
+        (r"\boxed{0.33...}", "0.33..."),
     ],
 )
 def test_boxed(text, inside):
@@ -177,6 +189,7 @@ def test_math_outcomes():
     pytest.importorskip("math_verify")
     task, row = math(), {"problem": "Halve 1.", "solution": r"It is $\boxed{\frac{1}{2}}$."}
     assert task.is_correct(r"\boxed{0.5}", row) and task.is_correct(r"Thus \boxed{\dfrac12}", row)
+    assert task.same_outcome(row, r"\boxed{5}", r"so \boxed{5.}")
     assert not task.is_correct(r"\boxed{2}", row) and not task.is_correct("I do not know", row)
     assert task.same_outcome(row, r"\boxed{\{1, 2\}}", r"\boxed{\{2,1\}}")
     assert task.same_outcome(row, "nothing", "none at all") and not task.same_outcome(row, "nothing", r"\boxed{1}")
@@ -234,6 +247,22 @@ def test_math_needs_its_library(monkeypatch):
 )
 def test_chosen_letter(text, letter):
     assert chosen_letter(text, 5) == letter
+
+
+@pytest.mark.parametrize("make", [gsm8k, math, mbpp, humaneval, multiple_choice, word_problems, annotated_answers])
+def test_tasks_can_be_sent_to_other_machines(make, consent):
+    """As the cluster engine does; also after a use, which starts the process of `math`."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    if make is math:
+        pytest.importorskip("math_verify")
+    task = make("data") if make is annotated_answers else make()
+    row = {**MBPP, **HUMANEVAL, "choices": ["x", "y"]}
+    for _ in range(2):
+        copy = cloudpickle.loads(cloudpickle.dumps(task))
+        assert (copy.name, copy.threads) == (task.name, task.threads)
+        for one in (task, copy):
+            assert one.same_outcome(row, r"\boxed{7}", r"\boxed{7}")
+            assert make is not math or one.same_outcome(row, r"\boxed{7}", r"\boxed{7.0}")
 
 
 ARC = {"question": "Which?", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"}

@@ -184,6 +184,8 @@ try:
 except FileNotFoundError:
     assert os.listdir() == []
 """,
+    "another coding's name": "# -*- coding: latin-1 -*-\nassert len('é') == 1",
+    "byte order mark": "\ufeffx = 1",
     "no input": "import sys; assert sys.stdin.read() == '' and sys.argv == ['program']",
 }
 
@@ -317,6 +319,7 @@ def test_good(name, capfd):
 
 def test_reasons():
     assert run_program("assert False").reason == "AssertionError"
+    assert run_program("def f(x: List[int]): pass").reason == "NameError"  # annotations are computed
     assert run_program("import numpy").reason == "ModuleNotFoundError"
     assert run_program("import ctypes; ctypes.string_at(0)").reason == "ended by SIGSEGV"
     assert run_program("bytearray(10**8)", memory=10**8).reason == "MemoryError"

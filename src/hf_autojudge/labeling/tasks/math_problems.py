@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import subprocess
 import sys
@@ -23,13 +24,14 @@ SECONDS = 10.0  # for two answers; math-verify itself stops each of its steps af
 
 
 def boxed(text: str) -> str | None:
-    """What the last `\\boxed{...}` of a text holds; `None` if there is none or it is not closed."""
+    """What the last `\\boxed{...}` of a text holds, a full stop at its end aside; `None` if there is none or it is not
+    closed."""
     start = text.rfind("\\boxed{")
     depth = 0
     for i in range(start + len("\\boxed"), len(text)) if start >= 0 else ():
         depth += (text[i] == "{") - (text[i] == "}")
         if depth == 0:
-            return text[start + len("\\boxed{") : i].strip()
+            return re.sub(r"(?<!\.)\.$", "", text[start + len("\\boxed{") : i].strip()).rstrip()
     return None
 
 
@@ -48,6 +50,9 @@ class MathComparer:
         self.seconds = seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+
+    def __reduce__(self) -> tuple[type[MathComparer], tuple[float]]:
+        return MathComparer, (self.seconds,)  # elsewhere it starts a process of its own
 
     def same(self, one: str, other: str) -> bool:
         """Whether `other` means the same as the reference `one`; two texts without an expression do.

@@ -21,7 +21,8 @@ def check_consent(task: str, allow_code_execution: bool) -> None:
     if not allow_code_execution and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
         raise ValueError(
             f"The task {task} runs programs that models wrote (contained, see labeling/tasks/sandbox.py); allow it "
-            "with allow_code_execution=True or the environment variable HF_ALLOW_CODE_EVAL=1."
+            "with allow_code_execution=True (on the command line: --allow-code-execution) or the environment variable "
+            "HF_ALLOW_CODE_EVAL=1."
         )
 
 

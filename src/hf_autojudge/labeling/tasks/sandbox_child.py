@@ -225,7 +225,8 @@ def main() -> None:
         leave(1)
     write(answer, b"ready\n")
     try:
-        exec(compile(source, "program", "exec"), program.__dict__)
+        # As text, since bytes are read by the coding that they name, and without this file's imports from __future__
+        exec(compile(source.decode("utf-8-sig"), "program", "exec", dont_inherit=True), program.__dict__)
     except BaseException as error:  # SystemExit too: the end was not reached
         write(answer, type(error).__name__.encode())
         leave(1)
