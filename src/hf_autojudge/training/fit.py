@@ -30,7 +30,7 @@ class FitResult:
         auc (`float`): ROC-AUC on the validation prompts.
         c (`float`, *optional*): The chosen inverse penalty; `None` with a hidden layer.
         grid (`list[dict]`): `c`, `train_auc`, `validation_auc` for each value tried; with a hidden layer `epoch`,
-            `train_loss`, `validation_auc` for each epoch.
+            `train_loss`, `validation_auc` for each round of epochs (one epoch, or with few rows some).
         validation_scores (`torch.FloatTensor` of shape `(M,)`): Importance of the validation mismatches.
         validation_important (`torch.BoolTensor` of shape `(M,)`): Their labels.
         n_train, n_validation (`int`): Mismatches.
@@ -147,7 +147,7 @@ def fit(
     if hidden_size:
         network = fit_hidden_layer(train, y, validation, important[held_out], hidden_size, weights, seed)
         hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in network.parameters)
-        hidden, grid, scores = (hidden_weight, hidden_bias), network.epochs, network.scores
+        hidden, grid, scores = (hidden_weight, hidden_bias), network.rounds, network.scores
         auc = max(row["validation_auc"] for row in grid)
     else:
         path = sorted(map(float, c_grid))

@@ -10,26 +10,30 @@ from torch.nn.functional import binary_cross_entropy_with_logits, gelu, linear
 from hf_autojudge.training.auc import roc_auc
 from hf_autojudge.training.rows import Rows
 
-BATCH = 256
+BATCH = 256  # rows of a step; of few rows an eighth, but at least SMALLEST_BATCH
+SMALLEST_BATCH = 16
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.1
-EPOCHS = 100  # at most
-PATIENCE = 8  # epochs without a better validation AUC
+# With few rows an epoch is a few steps, after which little can have changed: a round is as many epochs as make
+# ROUND_STEPS steps, and one epoch where that has as many
+ROUND_STEPS = 50
+ROUNDS = 100  # at most
+PATIENCE = 8  # rounds without a better network
 
 
 @dataclass(frozen=True)
 class HiddenLayerFit:
-    """The network of the best epoch.
+    """The network of the best round.
 
     Attributes:
         parameters (`list[torch.Tensor]`): Hidden weight `(hidden size, D)` and bias `(hidden size,)`, output weight
             `(hidden size,)` and bias `(1,)`; in the rows' dtype.
-        epochs (`list[dict]`): `epoch`, `train_loss` (mean over the epoch), `validation_auc`.
+        rounds (`list[dict]`): Of each round `epoch` (its last), `train_loss` (mean over the round), `validation_auc`.
         scores (`torch.Tensor` of shape `(M,)`): Logits of the validation rows.
     """
 
     parameters: list[torch.Tensor]
-    epochs: list[dict[str, float]]
+    rounds: list[dict[str, float]]
     scores: torch.Tensor
 
 
@@ -42,8 +46,9 @@ def fit_hidden_layer(
     sample_weight: torch.Tensor | None = None,
     seed: int = 0,
 ) -> HiddenLayerFit:
-    """Minimise the mean of `weight * log-loss` of `linear(gelu(hidden(z)))`, and keep the epoch of best validation
-    ROC-AUC, the first of equals. The same seed gives the same network on the same device and number of threads.
+    """Minimise the mean of `weight * log-loss` of `linear(gelu(hidden(z)))`, and keep the round of best validation
+    ROC-AUC, of equals the one of least validation loss. The same seed gives the same network on the same device and
+    number of threads.
 
     Args:
         train, validation ([`Rows`]): Standardised. Held rows are drawn in random order; rows that are read anew come
@@ -76,30 +81,36 @@ def fit_hidden_layer(
     weights = torch.ones_like(y) if sample_weight is None else sample_weight.to(device, dtype)
     weights = weights / weights.mean()
     optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    epochs: list[dict[str, float]] = []
+    batch = min(BATCH, max(SMALLEST_BATCH, len(train) // 8))
+    truth = important.to(device)
+    rounds: list[dict[str, float]] = []
     best = HiddenLayerFit([], [], y)
-    best_auc = -1.0
-    waited = 0
-    for epoch in range(1, EPOCHS + 1):
+    best_key = (-1.0, 0.0)
+    waited = epoch = 0
+    while len(rounds) < ROUNDS and waited < PATIENCE:
         losses = torch.zeros((), dtype=torch.float64, device=device)
-        with torch.enable_grad():
-            for rows, z in train.blocks(size=len(train)):
-                for some in torch.randperm(len(z), generator=generator).to(device).split(BATCH):
-                    each = binary_cross_entropy_with_logits(logits(z[some]), y[rows][some], reduction="none")
-                    loss = (weights[rows][some] * each).mean()
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    losses += loss.detach() * len(some)
+        steps = seen = 0
+        while steps < ROUND_STEPS:
+            epoch += 1
+            with torch.enable_grad():
+                for rows, z in train.blocks(size=len(train)):
+                    for some in torch.randperm(len(z), generator=generator).to(device).split(batch):
+                        each = binary_cross_entropy_with_logits(logits(z[some]), y[rows][some], reduction="none")
+                        loss = (weights[rows][some] * each).mean()
+                        optimizer.zero_grad()
+                        loss.backward()
+                        optimizer.step()
+                        losses += loss.detach() * len(some)
+                        steps += 1
+            seen += len(train)
         with torch.no_grad():
             scores = torch.cat([logits(z) for _, z in validation.blocks()])
-        auc = roc_auc(scores, important.to(device))
-        epochs.append({"epoch": epoch, "train_loss": float(losses) / len(train), "validation_auc": auc})
-        if auc > best_auc:
-            best_auc, waited = auc, 0
-            best = HiddenLayerFit([p.detach().clone() for p in parameters], epochs, scores)
-        else:
-            waited += 1
-        if waited == PATIENCE:
-            break
+        auc = roc_auc(scores, truth)
+        rounds.append({"epoch": epoch, "train_loss": float(losses) / seen, "validation_auc": auc})
+        # The AUC of few rows takes few values, and may be 1 long before the network is done
+        key = (auc, -float(binary_cross_entropy_with_logits(scores, truth.to(dtype))))
+        waited += 1
+        if key > best_key:
+            best_key, waited = key, 0
+            best = HiddenLayerFit([p.detach().clone() for p in parameters], rounds, scores)
     return best
