@@ -96,12 +96,44 @@ def test_nothing_is_run_without_consent(make, monkeypatch):
         (f"```python\n{RIGHT}", RIGHT),  # cut off
         ("```bash\nls\n```\n```python\nx = 1\n```", "x = 1\n"),
         ("```python\nx = 1\n```\n```python\ny = 1\n```", "x = 1\n"),
+        ("1. Write it:\n   ```python\n   def double(x):\n       return 2 * x\n   ```\n2. Done.", RIGHT),
+        ("- ```python\n  def double(x):\n      return 2 * x\n  ```", RIGHT),
+        ("   ```python\ndef double(x):\n    return 2 * x\n   ```", RIGHT),
+        ("```python\n    def double(x):\n        return 2 * x\n```", RIGHT),
+        ("  ```python\n      return 2 * x\n  ```", "    return 2 * x\n"),  # a body
+        (f"```python\n{RIGHT[:-1]}```\nIt doubles.", RIGHT[:-1]),
+        (f"Not ```x = 1``` but\n```python\n{RIGHT}```", RIGHT),
         ("no code", None),
         ("", None),
     ],
 )
 def test_fenced_code(text, code):
     assert fenced_code(text, ["double"]) == code
+
+
+FUTURE = "from __future__ import annotations\n"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "right"),
+    [
+        (["def twice(x):\n    return 2 * x\n", "def double(x):\n    return twice(x)\n"], True),
+        (["def two():\n    return TWO\n", "TWO = 2", "import os", "def double(x):\n    return two() * x\n"], True),
+        (["from operator import mul as by\n", FUTURE + "def double(x: No):\n    return by(x, 2)\n"], True),
+        ([FUTURE + "import math\n", "def double(x):\n    return math.prod((x, 2))\n"], True),
+        (["def by(x):\n    return 0\n", "def by(x):\n    return 2 * x\n", "def double(x):\n    return by(x)\n"], True),
+        ([WRONG, RIGHT], True),
+        (["def double(x: No):\n    return x\n", RIGHT], True),  # what it corrects would raise
+        (["import numpy\nassert double(2) == 5\nx = 1 / 0\n", RIGHT], True),  # not needed
+        (["max = 3\n", "def double(x):\n    return max(x, 2 * x)\n"], True),
+        (["this is no Python (\n", RIGHT], True),
+        (["def twice(x):\n    return x\n", "def double(x):\n    return twice(x)\n"], False),
+        (["def double(x):\n    return twice(x)\n", "def twice(x):\n    return 2 * x\n"], False),  # only what precedes
+    ],
+)
+def test_helpers_in_blocks_of_their_own(blocks, right, consent):
+    answer = "\n".join(f"Now:\n```python\n{block}```" for block in blocks)
+    assert mbpp().is_correct(answer, MBPP) == right
 
 
 def test_mbpp_outcomes(consent):
@@ -135,9 +167,27 @@ def test_humaneval_outcomes(consent):
     task = humaneval()
     whole = "```python\ndef total(xs: List[int]) -> int:\n    return helper(sum(xs)) - 1\n```"
     body = HUMANEVAL["canonical_solution"] + "\n\nprint(total([undefined]))\n"
-    for right in (whole, body, f"```python\n{HUMANEVAL['canonical_solution']}```", "Sure.\n" + whole + "\nDone."):
+    future = f"```python\n# Total\n\n{FUTURE}def total(xs: Unknown):\n    return sum(xs)\n```"
+    short = "   ys = xs\n    return sum(ys)\n"  # as tokenizers decode it that drop the first space
+    for right in (
+        future,
+        short,
+        " return sum(xs)",
+        future[10:-4],
+        whole,
+        body,
+        f"```python\n{HUMANEVAL['canonical_solution']}```",
+        "Sure.\n" + whole + "\nDone.",
+    ):
         assert task.is_correct(right, HUMANEVAL)
-    for wrong in ("    return 0\n", "", "I cannot.", "    import os; os._exit(0)\n", "    return sum(xs"):
+    for wrong in (
+        "    return 0\n",
+        "",
+        "   ys = xs\n   return sum(ys)\n",
+        "I cannot.",
+        "    import os; os._exit(0)\n",
+        "    return sum(xs",
+    ):
         assert not task.is_correct(wrong, HUMANEVAL)
         assert not task.same_outcome(HUMANEVAL, whole, wrong)
     assert task.same_outcome(HUMANEVAL, whole, body) and task.same_outcome(HUMANEVAL, "", "    return 0\n")

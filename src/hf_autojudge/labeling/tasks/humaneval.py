@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hf_autojudge.labeling.tasks.data import load_rows
-from hf_autojudge.labeling.tasks.programs import THREADS, check_consent, fenced_code, passes
+from hf_autojudge.labeling.tasks.programs import THREADS, check_consent, fenced_code, join, passes
 from hf_autojudge.labeling.tasks.prompts import prompt_ids
 from hf_autojudge.labeling.tasks.task import Row, Task
 
@@ -31,7 +31,12 @@ def program(row: Row, answer: str) -> str:
     code = fenced_code(answer, [row["entry_point"]])
     if code is None and f"def {row['entry_point']}(" not in answer:
         code = re.split(r"\n(?=\S)", answer, maxsplit=1)[0]  # base models go on with other code after the body
-    return f"{row['prompt']}\n{answer if code is None else code}\n\n{row['test']}\ncheck({row['entry_point']})"
+        # Tokenizers such as Llama 2's drop a space where a text begins; the body stands where the docstring does
+        head = row["prompt"].rstrip().rpartition("\n")[2]
+        indent = head[: len(head) - len(head.lstrip())]
+        if 0 < len(code) - len(code.lstrip(" ")) < len(indent):
+            code = indent + code.lstrip(" ")
+    return join(row["prompt"], answer if code is None else code, f"\n{row['test']}\ncheck({row['entry_point']})")
 
 
 def humaneval(data: str = HUB, max_new_tokens: int = 512, allow_code_execution: bool = False) -> Task:
