@@ -1,5 +1,7 @@
 """The fit equals scikit-learn's, and is honest about its data."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from hf_autojudge.training import fit
 from hf_autojudge.training.auc import roc_auc
 from hf_autojudge.training.fit import C_GRID, split_prompts
 from hf_autojudge.training.logistic import logistic_path
-from hf_autojudge.training.rows import Rows, Standardiser
+from hf_autojudge.training.rows import Rows, Standardiser, read_rows
 
 
 def make_data(n=600, draft=6, target=10, seed=0, prompts=40):
@@ -164,6 +166,68 @@ def test_one_class_is_refused():
         fit([], features=["kl"])
     with pytest.raises(ValueError, match="negative"):
         fit(data, sample_weight=-torch.ones(len(data)))
+
+
+@pytest.mark.parametrize("side", ["training", "validation"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("options", [{}, {"hold": False}, {"hidden_size": 3}])
+def test_features_that_are_not_finite_are_refused(side, value, options):
+    data = make_data()
+    held_out = split_prompts(data.prompt, 0.1, 0)
+    rows = (held_out if side == "validation" else ~held_out).nonzero()[:3, 0]
+    data.states["draft_token.target"] = data.states["draft_token.target"].half()
+    data.states["draft_token.target"][rows, 1:3] = value
+    with pytest.raises(ValueError, match="infinite: 'draft_token.target' in 3 of 600 mismatches"):
+        fit(data, **options)
+    assert fit(data, features=["draft_token.draft"]).auc > 0  # what is not read may be anything
+
+
+def test_large_features_are_not_refused():
+    """Their sum is beyond float32, they are not."""
+    data = make_data()
+    data.states["kl"] = torch.full((len(data), 1), 1e37)
+    x = [data.states[name] for name in ("draft_token.target", "kl")]
+    held_out = split_prompts(data.prompt, 0.1, 0)
+    blocks = read_rows([data], ["draft_token.target", "kl"], ~held_out, "cpu", torch.float32, check=True)
+    assert torch.equal(torch.cat(list(blocks)), torch.cat(x, dim=-1)[~held_out])
+
+
+def weights_of(data, important, unimportant):
+    return torch.where(data.important, important, unimportant)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("hidden_size", [0, 3])
+@pytest.mark.parametrize(
+    ("soft", "weight", "message"),
+    [
+        (math.nan, None, "600 of 600 soft labels"),
+        (math.inf, None, "600 of 600 soft labels"),
+        (1.5, None, "600 of 600 soft labels"),
+        (0.0, None, "sum to 0 important"),
+        (1.0, None, "and 0 unimportant"),
+        (0.3, lambda data: torch.full((len(data),), math.nan), "600 of 600 weights"),
+        (0.3, lambda data: torch.full((len(data),), math.inf), "600 of 600 weights"),
+        (0.3, lambda data: torch.zeros(len(data)), "sum to 0 important and 0 unimportant"),
+        (0.3, lambda data: torch.ones(len(data) - 1), r"each of 600 mismatches; its shape is \(599,\)"),
+        (0.3, lambda data: torch.ones(len(data), 1), r"its shape is \(600, 1\)"),
+        (None, lambda data: weights_of(data, 0.0, 1.0), "sum to 0 important"),
+        (None, lambda data: weights_of(data, 2.0, 0.0), "and 0 unimportant"),
+    ],
+)
+def test_labels_and_weights_that_cannot_be_fitted_are_refused(soft, weight, message, balanced, hidden_size):
+    data = make_data()
+    if soft is not None:
+        data = MismatchFeatures(data.states, data.important, data.prompt, torch.full((len(data),), soft))
+    options = {"soft_labels": soft is not None, "balanced": balanced, "hidden_size": hidden_size}
+    with pytest.raises(ValueError, match=message):
+        fit(data, sample_weight=None if weight is None else weight(data), **options)
+
+
+@pytest.mark.parametrize("grid", [[], [0.0], [1.0, -1.0], [math.nan], [math.inf]])
+def test_grids_that_cannot_be_fitted_are_refused(grid):
+    with pytest.raises(ValueError, match="c_grid needs one value or more, each positive and finite"):
+        fit(make_data(), c_grid=grid)
 
 
 def test_a_target_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -113,8 +114,10 @@ def fit(
         config: Further fields of [`AutoJudgeConfig`].
 
     Raises:
-        ValueError: If a side of the split has labels of one class only, a feature is not in the data, or a weight is
-            negative.
+        ValueError: If a side of the split has labels of one class only, or the training side once weighted; a feature
+            is not in the data; features, soft labels or weights are not finite; a soft label is outside [0, 1]; a
+            weight is negative, or there is not one for each mismatch; or `c_grid` is empty or holds a value that is
+            not positive and finite.
     """
     parts = [data] if isinstance(data, MismatchFeatures) else [part for part in data if len(part)]
     known = parts[0].states if parts else {}
@@ -122,6 +125,9 @@ def fit(
         features = [name for name in FEATURES[:2] if name in known]
     if not features or not set(features).issubset(known):
         raise ValueError(f"The data holds the features {sorted(known)}; asked for {list(features)}.")
+    path = sorted(map(float, c_grid))
+    if not hidden_size and not (path and all(0 < c < math.inf for c in path)):
+        raise ValueError(f"c_grid needs one value or more, each positive and finite; got {list(c_grid)}.")
     important = torch.cat([part.important for part in parts])
     held_out = split_prompts(torch.cat([part.prompt for part in parts]), validation_share, seed)
     for name, labels in (("training", important[~held_out]), ("validation", important[held_out])):
@@ -132,15 +138,20 @@ def fit(
                 "fitting needs both kinds, so label more prompts."
             )
     y = torch.cat([part.soft for part in parts]) if soft_labels else important.float()
+    if wrong := int((~((y >= 0) & (y <= 1))).sum()):  # NaN is neither
+        raise ValueError(f"{wrong} of {len(y)} soft labels are not numbers in [0, 1].")
+    if sample_weight is not None:
+        _check_weights(sample_weight, len(y))
     y, weights = _weighted(y[~held_out], None if sample_weight is None else sample_weight.cpu()[~held_out], balanced)
 
-    standardise = Standardiser.fit(read_rows(parts, features, ~held_out, device, dtype))
+    # The standardiser's pass has then checked the training rows; those of validation are few
+    standardise = Standardiser.fit(read_rows(parts, features, ~held_out, device, dtype, check=True))
     if hold is None:
         size = len(important) * len(standardise.mean) * dtype.itemsize
         hold = size <= 0.8 * free_memory(device)
     train, validation = (
-        Rows(partial(read_rows, parts, features, side, device, dtype), int(side.sum()), standardise, hold)
-        for side in (~held_out, held_out)
+        Rows(partial(read_rows, parts, features, side, device, dtype, check), int(side.sum()), standardise, hold)
+        for side, check in ((~held_out, False), (held_out, True))
     )
     c: float | None = None
     hidden: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -150,7 +161,6 @@ def fit(
         hidden, grid, scores = (hidden_weight, hidden_bias), network.rounds, network.scores
         auc = max(row["validation_auc"] for row in grid)
     else:
-        path = sorted(map(float, c_grid))
         solutions = logistic_path(train, y, path, weights)
         stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
         scored = {"train_auc": train.scores(*stacked), "validation_auc": validation.scores(*stacked)}
@@ -187,19 +197,34 @@ def fit(
     )
 
 
+def _check_weights(weights: torch.Tensor, count: int) -> None:
+    if weights.shape != (count,):
+        raise ValueError(
+            f"sample_weight needs one weight for each of {count} mismatches; its shape is {tuple(weights.shape)}."
+        )
+    if wrong := int((~(weights.isfinite() & (weights >= 0))).sum()):
+        raise ValueError(f"{wrong} of {count} weights in sample_weight are negative or not finite.")
+
+
 def _weighted(
     y: torch.Tensor, weights: torch.Tensor | None, balanced: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Labels and weights (`None` for ones) of the training rows. A soft label counts for both classes, so balancing
-    moves it."""
-    if weights is not None and not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
+    moves it.
+
+    Raises:
+        ValueError: If the weighted labels are of one class only.
+    """
+    given = torch.ones_like(y) if weights is None else weights.to(y.dtype)
+    one, zero = (float((given.double() * side).sum()) for side in (y, 1 - y))
+    if min(one, zero) <= 1e-12 * (one + zero):  # less is lost to rounding
         raise ValueError(
-            "sample_weight holds negative numbers, some that are not finite, or zeros only; weights must be >= 0."
+            f"The training side's labels, weighted, sum to {one:.3g} important and {zero:.3g} unimportant; fitting "
+            "needs both kinds."
         )
     if not balanced:
         return y, weights
-    weights = torch.ones_like(y) if weights is None else weights.to(y.dtype)
-    share = (weights * y).sum() / weights.sum()
-    positive, negative = weights * y * (0.5 / share), weights * (1 - y) * (0.5 / (1 - share))
+    share = (given * y).sum() / given.sum()
+    positive, negative = given * y * (0.5 / share), given * (1 - y) * (0.5 / (1 - share))
     total = positive + negative
     return torch.where(total > 0, positive / total, y), total

@@ -115,8 +115,13 @@ def read_rows(
     wanted: torch.Tensor,
     device: str | torch.device,
     dtype: torch.dtype,
+    check: bool = False,
 ) -> Iterator[torch.Tensor]:
-    """The wanted rows of all parts, raw, in blocks on the device. `wanted`: `(N,)`, bool."""
+    """The wanted rows of all parts, raw, in blocks on the device. `wanted`: `(N,)`, bool.
+
+    Raises:
+        ValueError: With `check`, if a block holds numbers that are not finite; the message counts them in all parts.
+    """
     width = sum(parts[0].states[name].shape[-1] for name in features)
     start = 0
     for part in parts:
@@ -124,7 +129,29 @@ def read_rows(
         start += len(part)
         for rows in index.split(block_rows(width, device)):
             if len(rows):
-                yield torch.cat([part.states[name][rows].to(device).to(dtype) for name in features], dim=-1)
+                x = torch.cat([part.states[name][rows].to(device).to(dtype) for name in features], dim=-1)
+                if check and not x.sum().isfinite():  # one sum shows any; which and how many, only then
+                    refuse_not_finite(parts, features, dtype)
+                yield x
+
+
+def refuse_not_finite(parts: Sequence[MismatchFeatures], features: Sequence[str], dtype: torch.dtype) -> None:
+    """Look through all rows.
+
+    Raises:
+        ValueError: If a feature is NaN or infinite somewhere, as read in `dtype`; names each and its number of rows.
+    """
+    counts = dict.fromkeys(features, 0)
+    for name in features:
+        for part in parts:
+            for x in part.states[name].split(block_rows(part.states[name].shape[-1], "cpu")):
+                counts[name] += int((~x.to(dtype).isfinite()).any(-1).sum())
+    if any(counts.values()):
+        found = ", ".join(f"{name!r} in {count}" for name, count in counts.items() if count)
+        raise ValueError(
+            f"Features are NaN or infinite: {found} of {sum(map(len, parts))} mismatches; a model in float16 may "
+            "have overflowed, so collect them in bfloat16 or float32."
+        )
 
 
 def free_memory(device: str | torch.device) -> int:
