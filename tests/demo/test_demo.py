@@ -50,7 +50,7 @@ def test_demo_from_end_to_end(tmp_path):
     from hf_autojudge.demo.run import run_demo
 
     console = Console(record=True, width=160)
-    run_demo(tmp_path, seconds=25, window=16, console=console)
+    run_demo(tmp_path, seconds=35, window=16, console=console)
     text = console.export_text()
     assert "Validation AUC" in text and "accepted" in text
     head = AutoJudgeHead.from_pretrained(tmp_path / "judge")

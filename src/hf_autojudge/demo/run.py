@@ -22,6 +22,7 @@ from hf_autojudge.training import calibrate, fit_store
 
 LABEL_SHARE, CALIBRATE_SHARE, EVALUATE_SHARE = 0.3, 0.25, 0.38  # of the time; fitting and loading take the rest
 MAX_PROMPTS = 5000
+BATCH_SIZE = 8  # prompts labelled at the same time: those under way when the time is over are lost
 SHOWN = 7  # which test problem is shown
 STYLES = {"match": "", "bonus": "", "kept": "yellow", "corrected": "blue"}
 MAX_ACCURACY_DROP, CONFIDENCE = 0.05, 0.8  # what a few dozen prompts can support
@@ -44,7 +45,7 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
 
     console.rule("1. label: which of the draft's mismatches change the answer?")
     rows = task.load("train", MAX_PROMPTS)
-    for _ in _until(seconds * LABEL_SHARE, label(*pair, tokenizer, task, rows, out / "labels")):
+    for _ in _until(seconds * LABEL_SHARE, label(*pair, tokenizer, task, rows, out / "labels", batch_size=BATCH_SIZE)):
         pass
 
     console.rule("2. fit: a linear head on both models' hidden states")
