@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -290,6 +291,40 @@ def test_math_needs_its_library(monkeypatch):
         ("A dog is B-like", None),
         ("The answer is a dog", None),
         ("Answer: A dog ran away", None),
+        ("Option B is correct.", "B"),
+        ("Option C is the correct answer.", "C"),
+        ("B is correct.", "B"),
+        ("Both (A) and (C) fail, so **B** is the best choice.", "B"),
+        ("(b) is correct", "B"),
+        ("'B' is right.", "B"),
+        ("A is correct.", "A"),
+        ("A is wrong and B is correct.", "B"),
+        ("Is it B? Let us see whether option B is correct. (C)", "C"),
+        ("B is not correct. It is (C).", "C"),
+        ("B is right of the house", None),
+        ("B is the wrong answer", None),
+        ("The answer is A. Wait, B is correct.", "B"),
+        ("B is correct? No. The answer is (C).", "C"),
+        ("The answer is (b).", "B"),
+        (r"\boxed{b}", "B"),
+        ("The answer is “B”.", "B"),
+        ("The answer is ‘B’", "B"),
+        ("The answer is 'B'.", "B"),
+        ("The answer is the letter C", "C"),
+        ("The answer is the option (C) dog", "C"),
+        ("The answer is B dog", "B"),
+        ("The answer is A dog", "A"),
+        ("The answer is A's dog", None),
+        ("The answer is b", None),
+        ("The answer is I think so", None),
+        ("A dog is correct.", None),
+        ("So the answer is (A) or (B).", None),
+        ("The answer is A/B", None),
+        ("The answer is A and B.", None),
+        ("The answer is (a) or option (b)", None),
+        ("The answer is (B) and A is wrong.", "B"),
+        ("The answer is (A) or (B). No, the answer is (A).", "A"),
+        ("Either A or B is correct.", None),
         ("I think that it is water.", None),
         ("The answer is (Z)", None),
         ("", None),
@@ -313,6 +348,14 @@ def test_tasks_can_be_sent_to_other_machines(make, consent):
         for one in (task, copy):
             assert one.same_outcome(row, r"\boxed{7}", r"\boxed{7}")
             assert make is not math or one.same_outcome(row, r"\boxed{7}", r"\boxed{7.0}")
+
+
+@pytest.mark.parametrize("text", ["(", " ", "answer is (", "\n", "* ", "_", "A or ", "/"])
+def test_letters_of_repetitive_texts(text):
+    """Cut-off answers of small models repeat themselves; the search must not take time with the length's square."""
+    began = time.perf_counter()
+    assert chosen_letter(text * 20000) is None
+    assert time.perf_counter() - began < 5
 
 
 ARC = {"question": "Which?", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"}

@@ -16,15 +16,33 @@ if TYPE_CHECKING:
 
 INSTRUCTION = "Think step by step. End with a line of the form: The answer is (<letter>)."
 
-# A letter by itself, in any brackets or stars; after it no further word but those that give a reason, as in "A dog"
-_LETTER = r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{|[(\[{*_`$\"' ])*([A-Z])(?![\w'’])"
-_THEN = r"(?=\W*(?:$|\n)|\s*[^\w\s]|\s+(?:because|since|as|for|and|which|is)\b)"
-_STATED = re.compile(
+# Short, all of them, so that a long row of brackets is soon searched
+_OPEN = r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{|[(\[{*_`$\"'“‘ ]){0,8}"
+_CLOSE = r"[)\]}*_`\"'”’]{0,8}"
+_GAP = r"[^\w\n]{0,8}"
+_ALONE = r"(?!\w|['’]\w)"
+_SMALL = r"(?<=[(\[{])([a-z])(?=[)\]}])"
+_NOUN = r"(?:option|choice|letter)"
+# After an A or I, which may be words, nothing further but what gives a reason: not "Answer: A dog"
+_THEN = r"(?=\W*(?:$|\n)|\s*[^\w\s]|\s+(?:because|since|as|for|and|or|which|is)\b)"
+_STATED = re.compile(  # "The answer is (B)"
     rf"(?:\\boxed\s*\{{|(?i:\banswer|\bchoice|\boption)(?i:\s+is|\s+would be|\s*[:=]|\**\s*:\**)"
-    rf"(?i:\s+(?:option|choice|letter))?\s*:?){_LETTER}{_THEN}"
+    rf"(?i:\s+(?:the\s+)?{_NOUN})?\s*:?)"
+    rf"{_OPEN}(?:([B-HJ-Z]){_ALONE}|([AI]){_ALONE}{_THEN}|(?<=\bis )(A){_ALONE}|{_SMALL})"
+)
+_JUDGED = re.compile(  # "B is correct", "Option B is the best answer"; not "if B is correct"
+    rf"(?P<if>\b(?i:if|whether)\s+(?i:{_NOUN}\s+)?)?(?P<or>\b[A-Z]{_CLOSE}\s+(?i:or|nor)\s+(?i:{_NOUN}\s+)?)?"
+    rf"{_OPEN}(?<![^\W_])(?:(?P<large>[A-Z]){_ALONE}|(?P<small>{_SMALL})){_CLOSE}(?i:\s+(?:is|would be|must be)\s+(?:"
+    r"correct\b|right(?=\W*(?:$|\n)|\s*[.,;:!])"
+    rf"|the\s+(?:(?:only|most|best|correct|right|likely|appropriate|accurate|final)\s+)*(?:answer|{_NOUN})\b))"
+)
+_OR = re.compile(  # after a letter: "(A) or (B)", "A/B"; "A and B" where the sentence ends
+    rf"{_GAP}(?:(?i:or)\b|/|(?i:and)\b(?={_GAP}[A-Za-z]\b{_GAP}$)){_GAP}(?i:{_NOUN}\s+)?"
+    rf"{_OPEN}(?:[A-Z]{_ALONE}|{_SMALL})",
+    re.MULTILINE,
 )
 _MARKED = re.compile(
-    r"\*\*\(?([A-Z])\)?[.:)]?(?:\*\*|\s)|\(([A-Z])\)|^\W*([A-Z])\W*$|\A\W*([A-Z])[.:)]\s", re.MULTILINE
+    r"\*\*\(?([A-Z])\)?[.:)]?(?:\*\*|\s)|\(([A-Z])\)|^[^\w\n]*([A-Z])[^\w\n]*$|\A\W*([A-Z])[.:)]\s", re.MULTILINE
 )
 
 
@@ -50,14 +68,24 @@ def right_letter(row: Row) -> str:
 
 
 def chosen_letter(text: str, number: int = 26) -> str | None:
-    """The letter that an answer chooses: the last it states ("The answer is (B)", "Answer: B.", `\\boxed{B}`), else
-    the last it marks ("**B**", "(B)", a line with nothing else, "B. ..." to begin with); `None` if there is none of
-    the first `number`."""
-    for pattern in (_STATED, _MARKED):
-        letters = [next(filter(None, found.groups())) for found in pattern.finditer(text)]
-        if letters := [letter for letter in letters if letter in ascii_uppercase[:number]]:
-            return letters[-1]
-    return None
+    """The letter that an answer chooses: the last it states ("The answer is (B)", "Answer: B.", `\\boxed{B}`, "B is
+    correct"), else the last it marks ("**B**", "(B)", a line with nothing else, "B. ..." to begin with); `None` if
+    there is none of the first `number`, or if it ends with several ("The answer is (A) or (B)")."""
+    allowed = ascii_uppercase[:number]
+    stated = [
+        (found.start(), None if _OR.match(text, found.end()) else letter)
+        for found in _STATED.finditer(text)
+        if (letter := next(filter(None, found.groups())).upper()) in allowed
+    ]
+    stated += [
+        (found.start(), None if found["or"] else letter)
+        for found in _JUDGED.finditer(text)
+        if not found["if"] and (letter := (found["large"] or found["small"]).upper()) in allowed
+    ]
+    if stated:
+        return max(stated, key=lambda place: place[0])[1]
+    marked = [next(filter(None, found.groups())) for found in _MARKED.finditer(text)]
+    return next((letter for letter in reversed(marked) if letter in allowed), None)
 
 
 def prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
