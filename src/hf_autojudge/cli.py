@@ -345,8 +345,11 @@ def demo(
     window: Annotated[int, typer.Option(min=1, help="Candidate tokens a round.")] = 32,
 ) -> None:
     """The whole main job on the embedded pair: label → fit → calibrate → evaluate → one answer side by side."""
+    import torch
+
     from hf_autojudge.demo.run import run_demo
 
+    torch.set_num_threads(1)  # for models this small, threads wait for each other longer than they compute
     run_demo(out, minutes * 60, window, console)
 
 
