@@ -15,6 +15,7 @@ from hf_autojudge.labeling.pair import Pair
 from hf_autojudge.labeling.reading import Ask, ManyTexts, OneText, Reply
 from hf_autojudge.labeling.writing import Limits, finish
 from tests.conftest import ARCHITECTURES, VOCAB, make_model
+from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run
 
 
@@ -44,20 +45,6 @@ def reference_search(target, draft, prompt, same_outcome, max_new_tokens, eos):
         if not important:
             response = alternative
         border = position + 1
-
-
-def unlike_pair(architecture):
-    """Two models that often disagree."""
-    return make_model(architecture, 32, 2, seed=3), make_model(architecture, 32, 2, seed=4)
-
-
-def same_outcome(a, b):
-    return sum(a) % 3 == sum(b) % 3
-
-
-def some_prompts(n):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randint(3, VOCAB, (3 + i % 6,), generator=generator) for i in range(n)]
 
 
 def plain(item):

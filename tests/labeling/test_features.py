@@ -8,22 +8,9 @@ from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.judges.scalars import distribution_scalars
 from hf_autojudge.labeling import LabelledPrompt, Mismatch, MismatchFeatures, collect_features, find_important_tokens
 from hf_autojudge.labeling.feature_store import store_features
-from tests.conftest import VOCAB, make_model, make_pair
+from tests.conftest import make_model, make_pair
+from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run
-
-
-def unlike_pair(architecture):
-    """Two models that often disagree."""
-    return make_model(architecture, 32, 2, seed=3), make_model(architecture, 32, 2, seed=4)
-
-
-def same_outcome(a, b):
-    return sum(a) % 3 == sum(b) % 3
-
-
-def some_prompts(n):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randint(3, VOCAB, (3 + i % 6,), generator=generator) for i in range(n)]
 
 
 @pytest.fixture(scope="module")

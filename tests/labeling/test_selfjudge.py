@@ -7,7 +7,7 @@ import pytest
 from hf_autojudge.labeling import SelfJudge
 from hf_autojudge.labeling.job import Job
 from hf_autojudge.labeling.pair import Pair
-from tests.labeling.test_autojudge import same_outcome, some_prompts, unlike_pair
+from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from hf_autojudge.files import read_json, write_json
 from hf_autojudge.labeling.features import MismatchFeatures, available_features, features_by_prompt, joined
 from hf_autojudge.labeling.record import LabelledPrompt
+from hf_autojudge.labeling.store import model_names
 
 SHARD_ROWS = 8192
 
@@ -74,12 +75,11 @@ def store_features(
 
 
 def _settings(target: PreTrainedModel, draft: PreTrainedModel | None) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for role, model in (("target", target), ("draft", draft)):
-        settings[role] = None if model is None else model.config.name_or_path
-        settings[f"{role}_dtype"] = None if model is None else str(model.dtype).removeprefix("torch.")
-        settings[f"{role}_revision"] = getattr(getattr(model, "config", None), "_commit_hash", None)
-    return settings
+    dtypes = {
+        f"{role}_dtype": None if model is None else str(model.dtype).removeprefix("torch.")
+        for role, model in (("target", target), ("draft", draft))
+    }
+    return model_names(target, draft) | dtypes
 
 
 def _kept_features(

@@ -12,7 +12,7 @@ from hf_autojudge.labeling.autojudge import AutoJudge
 from hf_autojudge.labeling.job import Job, Way
 from hf_autojudge.labeling.pair import Pair
 from hf_autojudge.labeling.record import LabelledPrompt
-from hf_autojudge.labeling.store import LabelStore
+from hf_autojudge.labeling.store import LabelStore, model_names
 from hf_autojudge.labeling.tasks.task import Row, Task
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ def label(
         folder, store_settings(target, draft, task.name, limit, way), {"batch_size": batch_size, "rows": len(rows)}
     )
     pair = Pair(target, draft)
-    jobs = []
-    for index, prompt in to_label(store, task, rows, tokenizer):
-        jobs.append(make_job(pair, index, prompt, rows[index], task, tokenizer, limit))
+    jobs = [
+        make_job(pair, index, prompt, rows[index], task, tokenizer, limit)
+        for index, prompt in to_label(store, task, rows, tokenizer)
+    ]
     for _ in range(len(rows) - len(jobs)):
         yield None
     for index, found in pair.run(way, jobs, batch_size, task.threads):
@@ -112,9 +113,7 @@ def make_job(
 
 def store_settings(target: Any, draft: Any, task: str, max_new_tokens: int, way: Way) -> dict[str, Any]:
     """What labels depend on."""
-    settings: dict[str, Any] = {}
-    for name, model in (("target", target), ("draft", draft)):
-        config = model and model.config
-        settings |= {name: config and config.name_or_path, f"{name}_revision": getattr(config, "_commit_hash", None)}
     dtype = str(target.dtype).removeprefix("torch.")
-    return settings | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens} | way.settings()
+    return (
+        model_names(target, draft) | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens} | way.settings()
+    )

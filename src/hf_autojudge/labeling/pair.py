@@ -110,10 +110,8 @@ class Pair:
             pad_token_id=min(self.ends, default=0),
             do_sample=False,
         )
-        own, draft.generation_config = (
-            draft.generation_config,
-            config,
-        )  # `generate` would fill in what is the draft's own
+        own = draft.generation_config  # `generate` would fill in from it what `config` leaves open
+        draft.generation_config = config
         try:
             written = draft.generate(ids.to(draft.device), attention_mask=mask.to(draft.device)).tolist()
         finally:

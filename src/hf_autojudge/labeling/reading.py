@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from hf_autojudge.decoding.passes import CachedModel, keeps_logits, rewindable_cache, vocab_size
+from hf_autojudge.decoding.passes import CachedModel, rewindable_cache, vocab_size
 from hf_autojudge.decoding.slots import SlotPass
 from hf_autojudge.decoding.text import on_device
 from hf_autojudge.labeling.noise import Noise
@@ -61,13 +61,9 @@ class Reader(Protocol):
 
     Attributes:
         texts (`int`): How many texts it can follow at the same time.
-        passes (`int`): Forward passes so far.
-        tokens (`int`): Tokens run in them, over all rows.
     """
 
     texts: int
-    passes: int
-    tokens: int
 
     def read(self, asks: dict[int, Ask]) -> dict[int, Reply]:
         """Answer one question for each of the named places, 0 to `texts - 1`. What a place's text shares with the one
@@ -102,7 +98,6 @@ class OneText:
     texts = 1
 
     def __init__(self, model: PreTrainedModel, vocabulary: int) -> None:
-        self.passes = self.tokens = 0
         self._model = CachedModel(model, rewindable_cache(model))
         self._vocabulary = vocabulary
         self._size = vocab_size(model)
@@ -116,8 +111,6 @@ class OneText:
         new = torch.tensor([ask.text[shared:]], device=self._model.model.device).clamp(max=self._size - 1)
         logits, _ = self._model.forward(new, ask.rows)
         self._text = ask.text
-        self.passes += 1
-        self.tokens += new.shape[1]
         return {place: _replies(logits, [ask], self._vocabulary)[0]}
 
 
@@ -133,11 +126,9 @@ class ManyTexts:
 
     def __init__(self, model: PreTrainedModel, texts: int, max_length: int, vocabulary: int) -> None:
         self.texts = texts
-        self.passes = self.tokens = 0
         self._model = model
         self._pass = SlotPass(model, height=texts)
         self._pass.limit(max_length)
-        self._keeps_logits = keeps_logits(model)
         self._vocabulary = vocabulary
         self._size = vocab_size(model)
         self._price = PASS_PRICE.get(model.device.type, PASS_PRICE_ELSEWHERE)
@@ -163,8 +154,6 @@ class ManyTexts:
         table.make_room(max(len(ask.text) for ask in asks))
         starts = on_device([len(ask.text) - width for ask in asks], device)[:, None]
         logits = self._pass(self._model, padded.to(device), starts, max(ask.rows for ask in asks))
-        self.passes += 1
-        self.tokens += padded.numel()
         for place, ask in zip(places, asks, strict=True):
             self._texts[place] = ask.text
         return _replies(logits, asks, self._vocabulary)
@@ -200,11 +189,10 @@ def _replies(logits: torch.Tensor, asks: Sequence[Ask], vocabulary: int) -> list
             positions = torch.arange(len(ask.text) - ask.rows, len(ask.text), device=logits.device)
             choices[index, rows - ask.rows :] = ask.noise.choose(logits[index, rows - ask.rows :], positions)
     scores: list[list[float]] = [[] for _ in asks]
-    if scored := [index for index, ask in enumerate(asks) if ask.scores]:
-        for index in scored:
-            n = asks[index].rows - 1
-            following = torch.tensor(asks[index].text[len(asks[index].text) - n :], device=logits.device)
-            distribution = logits[index, rows - 1 - n : rows - 1].float().log_softmax(-1)
+    for index, ask in enumerate(asks):
+        if ask.scores:
+            following = torch.tensor(ask.text[len(ask.text) - ask.rows + 1 :], device=logits.device)
+            distribution = logits[index, rows - ask.rows : rows - 1].float().log_softmax(-1)
             scores[index] = distribution.gather(-1, following[:, None])[:, 0].tolist()
     host = choices.tolist()
     return [Reply(host[i][rows - ask.rows :], scores[i]) for i, ask in enumerate(asks)]

@@ -124,6 +124,15 @@ class LabelStore:
         return [LabelledPrompt.from_row(dict(row)) for row in self.load().to_list()]
 
 
+def model_names(target: Any, draft: Any) -> dict[str, str | None]:
+    """Names and revisions of the models, for manifests; of a model that is `None`, `None`."""
+    names: dict[str, str | None] = {}
+    for role, model in (("target", target), ("draft", draft)):
+        config = model and model.config
+        names |= {role: config and config.name_or_path, f"{role}_revision": getattr(config, "_commit_hash", None)}
+    return names
+
+
 def _this_run() -> dict[str, Any]:
     return {
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),

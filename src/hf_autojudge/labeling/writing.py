@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from hf_autojudge.labeling.noise import Noise
 from hf_autojudge.labeling.reading import Ask, Reply
@@ -39,13 +38,12 @@ def finish(
     limits: Limits,
     noise: Noise | None = None,
     enough: Callable[[list[int]], bool] | None = None,
-    model: Literal["target", "draft"] = "target",
 ) -> Generator[Ask, Reply, list[int]]:
-    """Let a model write on to the answer's end, greedily, or drawing by `noise`.
+    """Let the target write on to the answer's end, greedily, or drawing by `noise`.
 
     After a swap the target mostly writes what it wrote before. So an earlier text proposes the next tokens, and where
     the two have parted, what followed the last tokens before: in that text, re-aligned, or in this one (prompt lookup
-    decoding, Saxena 2023). Only the model's own choices are kept: the proposals change the number of passes, not the
+    decoding, Saxena 2023). Only the target's own choices are kept: the proposals change the number of passes, not the
     answer.
 
     Args:
@@ -54,7 +52,6 @@ def finish(
         limits ([`Limits`])
         noise ([`Noise`], *optional*): Draw tokens; without it they are the argmax.
         enough (`Callable[[list[int]], bool]`, *optional*): Whether the text so far is all that is wanted.
-        model (`str`, *optional*, defaults to `"target"`): Which writes.
 
     Returns:
         The finished text, prompt included.
@@ -67,7 +64,7 @@ def finish(
         if at is None:
             source, at = _realigned(text, hint)
         guess = list(source[at : at + min(width, limits.max_length - len(text) - 1)])
-        reply = yield Ask(model, text + guess, len(guess) + 1, noise)
+        reply = yield Ask("target", text + guess, len(guess) + 1, noise)
         for taken, token in enumerate(reply.choices):
             text.append(token)
             if limits.finished(text) or token not in guess[taken : taken + 1]:
