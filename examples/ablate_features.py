@@ -14,12 +14,12 @@ import torch
 from tqdm import tqdm
 
 from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.demo.task import word_problems_task
 from hf_autojudge.hub.card import markdown_table
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
-from hf_autojudge.labeling import LabelStore, label
-from hf_autojudge.labeling.feature_store import store_features
-from hf_autojudge.labeling.tasks import word_problems
-from hf_autojudge.training import fit
+from hf_autojudge.labeling import LabelStore, label_samples
+from hf_autojudge.training import fit_head
+from hf_autojudge.training.feature_store import store_features
 
 DD, DT, PD, PT = FEATURES
 SETS: dict[str, tuple[str, ...]] = {
@@ -47,9 +47,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     target, draft, tokenizer = load_pair()
-    task = word_problems()
+    task = word_problems_task()
     rows = task.load("train", args.problems)
-    for _ in tqdm(label(target, draft, tokenizer, task, rows, args.labels), total=len(rows), desc="Labelling"):
+    for _ in tqdm(label_samples(target, draft, tokenizer, task, rows, args.labels), total=len(rows), desc="Labelling"):
         pass
     store = LabelStore(args.labels)
     data = store_features(target, draft, store.labelled(), store.folder / "features")
@@ -57,7 +57,7 @@ def main() -> None:
     def aucs(features: tuple[str, ...], hidden_size: int) -> str:
         seeds = range(args.splits)
         options = {"validation_share": args.validation_share, "hidden_size": hidden_size}
-        found = [fit(data, features, seed=seed, **options).auc for seed in seeds]
+        found = [fit_head(data, features, seed=seed, **options).auc for seed in seeds]
         return f"{mean(found):.4f} ± {stdev(found):.4f}"
 
     important = torch.cat([part.important for part in data])

@@ -33,7 +33,7 @@ from hf_autojudge import AutoJudgeHead, ExactMatchRule
 from hf_autojudge.decoding.static import free_static_caches
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.problems import make_problems, prompt
-from hf_autojudge.evaluation.methods import generation_settings
+from hf_autojudge.evaluation.baselines import generation_settings
 
 PAD = 0
 SHAPES = {"small": (TINY_TARGET, TINY_DRAFT), "8b-1b": (LLAMA_8B, LLAMA_1B)}

@@ -18,10 +18,10 @@ import warnings
 from pathlib import Path
 
 import torch
+from sklearn.metrics import roc_auc_score
 
-from hf_autojudge.labeling.features import MismatchFeatures
-from hf_autojudge.training.auc import roc_auc
-from hf_autojudge.training.fit import C_GRID, fit, split_prompts
+from hf_autojudge.training.features import MismatchFeatures
+from hf_autojudge.training.fitting import C_GRID, fit_head, split_prompts
 
 NAME = "draft_token.target"
 SHARD = 8192
@@ -72,8 +72,8 @@ def scikit_learn(parts: list[MismatchFeatures], c_grid: list[float], max_iter: i
     total, best, over = setup, 0.0, 0
     for c in c_grid:
         start = time.perf_counter()
-        model = LogisticRegression(C=c, solver="lbfgs", max_iter=max_iter).fit(train, y[~held_out].numpy())
-        auc = roc_auc(torch.from_numpy(model.decision_function(validation)), y[held_out])
+        model = LogisticRegression(C=c, solver="lbfgs", max_iter=max_iter).fit_head(train, y[~held_out].numpy())
+        auc = roc_auc_score(y[held_out].numpy(), model.decision_function(validation))
         seconds = time.perf_counter() - start
         total += seconds
         best = max(best, auc)
@@ -111,7 +111,7 @@ def main() -> None:
         before = peak(args.device)
         start, cpu = time.perf_counter(), time.process_time()
         hold = False if args.stream else None
-        result = fit(parts, [NAME], device=args.device, hold=hold, hidden_size=args.hidden_size)
+        result = fit_head(parts, [NAME], device=args.device, hold=hold, hidden_size=args.hidden_size)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         for row in result.grid:
             print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))

@@ -12,9 +12,9 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_autojudge import AutoJudgeHead, Judge
-from hf_autojudge.evaluation import frontier, plot_frontier
-from hf_autojudge.labeling.tasks import gsm8k
-from hf_autojudge.loading import parse_rule
+from hf_autojudge.cli.options import parse_rule
+from hf_autojudge.evaluation import measure_frontier, plot_frontier
+from hf_autojudge.tasks import gsm8k_task
 
 
 def main() -> None:
@@ -45,8 +45,8 @@ def main() -> None:
         judges["AutoJudge"] = AutoJudgeHead.from_pretrained(args.judge)
     settings = {"num_assistant_tokens": args.num_assistant_tokens, "max_new_tokens": args.max_new_tokens}
     settings |= {"limit": args.limit, "baselines": not args.no_baselines}
-    tokenizer, task = AutoTokenizer.from_pretrained(args.target), gsm8k(args.data)
-    found = frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
+    tokenizer, task = AutoTokenizer.from_pretrained(args.target), gsm8k_task(args.data)
+    found = measure_frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
     found.to_json(f"{args.out}.json")
     plot_frontier(found, f"{args.out}.png")
     Console(width=140).print(found.table())

@@ -24,11 +24,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.demo.task import word_problems_task
 from hf_autojudge.labeling import AutoJudge, LabelledPrompt, Mismatch
-from hf_autojudge.labeling.job import Job
-from hf_autojudge.labeling.label import make_job
+from hf_autojudge.labeling.local import make_job
+from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.pair import Pair
-from hf_autojudge.labeling.tasks import gsm8k, word_problems
+from hf_autojudge.tasks import gsm8k_task
 
 
 class Passes:
@@ -125,14 +126,14 @@ def main() -> None:
     dtype = getattr(torch, args.dtype)
     if args.target is None:
         target, draft, tokenizer = load_pair(args.device, dtype)
-        task = word_problems()
+        task = word_problems_task()
     else:
         target, draft = (
             AutoModelForCausalLM.from_pretrained(name, dtype=dtype).to(args.device).eval()
             for name in (args.target, args.draft)
         )
         tokenizer = AutoTokenizer.from_pretrained(args.target)
-        task = gsm8k(args.data) if args.data else gsm8k()
+        task = gsm8k_task(args.data) if args.data else gsm8k_task()
     rows = task.load("train", args.limit)
     pair = Pair(target, draft)
     length = args.max_new_tokens or task.max_new_tokens

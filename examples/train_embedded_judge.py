@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from hf_autojudge import KLRule, TopKRule
 from hf_autojudge.demo.embedded import load_pair
-from hf_autojudge.evaluation import frontier, plot_frontier
+from hf_autojudge.demo.task import word_problems_task
+from hf_autojudge.evaluation import measure_frontier, plot_frontier
 from hf_autojudge.hub import save_judge, write_card
 from hf_autojudge.judges.configuration_autojudge import FEATURES
-from hf_autojudge.labeling import label
-from hf_autojudge.labeling.tasks import word_problems
-from hf_autojudge.training import calibrate, fit_store
+from hf_autojudge.labeling import label_samples
+from hf_autojudge.training import calibrate_threshold, fit_store
 
 
 def main() -> None:
@@ -33,26 +33,26 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=2000, help="problems to mine")
     parser.add_argument("--validation", type=int, default=500, help="problems to choose the threshold on")
     parser.add_argument("--test", type=int, default=500, help="problems to report on")
-    parser.add_argument("--window", type=int, default=32, help="candidate tokens a round")
+    parser.add_argument("--num-assistant-tokens", type=int, default=32, help="candidate tokens a round")
     parser.add_argument("--recalls", type=float, nargs="+", default=[1.0, 0.995, 0.99, 0.98, 0.95])
     parser.add_argument("--max-accuracy-drop", type=float, default=0.01)
     parser.add_argument("--confidence", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    console, task = Console(width=112), word_problems()
+    console, task = Console(width=112), word_problems_task()
     target, draft, tokenizer = load_pair()
     pair = (target, draft, tokenizer, task)
 
-    for _ in tqdm(label(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"):
+    for _ in tqdm(label_samples(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"):
         pass
-    result = fit_store(target, draft, args.labels, args.window, features=FEATURES, validation_share=0.25)
+    result = fit_store(target, draft, args.labels, args.num_assistant_tokens, features=FEATURES, validation_share=0.25)
     head = result.head
     console.print(f"AUC {result.auc:.4f} at C = {result.c:.3g}, {result.share_important:.1%} important")
 
     rows = head.config.thresholds
     thresholds = sorted({max(r["threshold"] for r in rows if r["recall"] >= recall) for recall in args.recalls})
-    choice, measured = calibrate(
+    choice, measured = calibrate_threshold(
         head,
         *pair,
         task.load("validation", args.validation),
@@ -65,7 +65,7 @@ def main() -> None:
     save_judge(args.out, head, fit=result.metrics(), calibration=asdict(choice) | {"settings": measured.settings})
 
     rules = {"top-2": TopKRule(2), "top-3": TopKRule(3), "KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
-    found = frontier(
+    found = measure_frontier(
         target,
         draft,
         {"AutoJudge": head, **rules},

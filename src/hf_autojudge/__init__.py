@@ -7,8 +7,8 @@ from hf_autojudge.decoding import JudgedDecoding, JudgeStats
 from hf_autojudge.decoding.static import free_static_caches
 from hf_autojudge.integration import disable, enable
 from hf_autojudge.judges import AutoJudgeConfig, AutoJudgeHead, ExactMatchRule, Judge, KLRule, TopKRule, Window
+from hf_autojudge.provenance import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "AutoJudgeConfig",
     "AutoJudgeHead",
@@ -19,6 +19,7 @@ __all__ = [
     "KLRule",
     "TopKRule",
     "Window",
+    "__version__",
     "disable",
     "enable",
     "free_static_caches",

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hf_autojudge import AutoJudgeHead, ExactMatchRule
 from hf_autojudge.demo.embedded import PAIR, load_pair
-from hf_autojudge.labeling.tasks import word_problems
+from hf_autojudge.demo.task import word_problems_task
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_size_and_format():
 
 def test_the_target_solves_and_the_draft_half_solves(pair):
     target, draft, tokenizer = pair
-    task = word_problems()
+    task = word_problems_task()
     rows = task.load("validation", 40)
     right = {"target": 0, "draft": 0}
     for row in rows:
@@ -37,7 +37,7 @@ def test_the_target_solves_and_the_draft_half_solves(pair):
 
 def test_threshold_zero_writes_the_targets_answers(pair):
     target, draft, tokenizer = pair
-    task = word_problems()
+    task = word_problems_task()
     for row in task.load("validation", 5):
         ids = torch.tensor([task.prompt(row, tokenizer)])
         settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": task.max_new_tokens}
@@ -50,11 +50,11 @@ def test_demo_from_end_to_end(tmp_path):
     from hf_autojudge.demo.run import run_demo
 
     console = Console(record=True, width=160)
-    run_demo(tmp_path, seconds=35, window=16, console=console)
+    run_demo(tmp_path, seconds=35, num_assistant_tokens=16, console=console)
     text = console.export_text()
     assert "Validation AUC" in text and "accepted" in text
     head = AutoJudgeHead.from_pretrained(tmp_path / "judge")
-    assert head.window == 16
+    assert head.num_assistant_tokens == 16
     points = json.loads((tmp_path / "judge" / "frontier.json").read_text())["points"]
     assert {"plain greedy", "assisted (transformers)", "threshold 0", "top-2"} < {p["name"] for p in points}
     assert (tmp_path / "judge" / "README.md").read_text().startswith("---")

@@ -2,9 +2,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_autojudge import AutoJudgeConfig
-from hf_autojudge.evaluation.results import Frontier, Point
-from hf_autojudge.files import write_json
+from hf_autojudge.evaluation.report import Frontier, Point
 from hf_autojudge.hub import write_card
+from hf_autojudge.provenance import write_json
 
 METRICS = {"auc": 0.812, "c": 1e-3, "n_train": 900, "n_validation": 100, "share_important": 0.189, "grid": []}
 TABLE = [{"threshold": 0.1, "recall": 0.9, "accepted": 0.4}, {"threshold": 0.2, "recall": 0.8, "accepted": 0.6}]
@@ -12,7 +12,7 @@ TABLE = [{"threshold": 0.1, "recall": 0.9, "accepted": 0.4}, {"threshold": 0.2, 
 
 def make_config(**fields):
     given = {"target": "org/large", "draft": "org/small", "target_hidden_size": 8, "draft_hidden_size": 4}
-    return AutoJudgeConfig(**given | {"window": 4, "task": "gsm8k", "thresholds": TABLE} | fields)
+    return AutoJudgeConfig(**given | {"num_assistant_tokens": 4, "task": "gsm8k", "thresholds": TABLE} | fields)
 
 
 @pytest.fixture

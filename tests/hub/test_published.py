@@ -6,7 +6,7 @@ import torch
 
 from hf_autojudge import AutoJudgeHead
 from hf_autojudge.demo.embedded import load_pair
-from hf_autojudge.labeling.tasks import word_problems
+from hf_autojudge.demo.task import word_problems_task
 
 FOLDER = Path(__file__).parents[2] / "hub_cards" / "embedded-pair"
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[2] / "hub_cards" / "embedded-pair"
 def test_the_published_judge():
     judge = AutoJudgeHead.from_pretrained(FOLDER)
     target, draft, tokenizer = load_pair()
-    task = word_problems()
+    task = word_problems_task()
     accepted = {0.0: 0.0, judge.threshold: 0.0}
     for row in task.load("validation", 8):
         ids = torch.tensor([task.prompt(row, tokenizer)])
@@ -29,5 +29,5 @@ def test_the_published_judge():
                 **settings,
             )
             accepted[threshold] += out.judge_stats.accepted_per_target_call
-            assert out.judge_stats.drafted > 0 and max(out.judge_stats.histogram) <= judge.window == 32
+            assert out.judge_stats.drafted > 0 and max(out.judge_stats.histogram) <= judge.num_assistant_tokens == 32
     assert accepted[judge.threshold] > 1.2 * accepted[0.0]

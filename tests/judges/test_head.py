@@ -31,7 +31,7 @@ def test_round_trip(tmp_path):
         target_revision="abc",
         draft="org/d",
         vocab_size=99,
-        window=6,
+        num_assistant_tokens=6,
         thresholds=table,
         task="x",
     )
@@ -42,7 +42,7 @@ def test_round_trip(tmp_path):
         assert type(loaded) is AutoJudgeHead and isinstance(loaded, Judge)
         assert torch.allclose(loaded(x), head(x))
         assert loaded.config.to_dict() == AutoConfig.from_pretrained(tmp_path).to_dict()
-        assert (loaded.threshold, loaded.window, loaded.config.thresholds) == (0.3, 6, table)
+        assert (loaded.threshold, loaded.num_assistant_tokens, loaded.config.thresholds) == (0.3, 6, table)
         assert loaded.reads == {"draft_hidden", "target_hidden"}
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from hf_autojudge.demo.embedded import load_pair
-from hf_autojudge.labeling import Annotated, LabelStore, label
-from hf_autojudge.labeling.annotated import marked_tokens
-from hf_autojudge.labeling.tasks import annotated_answers
+from hf_autojudge.labeling import Annotated, LabelStore, label_samples
+from hf_autojudge.labeling.methods.annotated import marked_tokens
+from hf_autojudge.tasks import annotated_answers_task
 from tests.reference import run
 
 ANSWER = "3 + 4 = 8 , so 8 apples"
@@ -36,9 +36,9 @@ def test_every_token_is_a_row(pair, tmp_path):
     ]
     path = tmp_path / "answers.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    task = annotated_answers(str(path))
+    task = annotated_answers_task(str(path))
     loaded = task.load("train", None)
-    for _ in label(target, None, tokenizer, task, loaded, tmp_path / "labels", way=Annotated(loaded, tokenizer)):
+    for _ in label_samples(target, None, tokenizer, task, loaded, tmp_path / "labels", method=Annotated(loaded, tokenizer)):
         pass
     store = LabelStore(tmp_path / "labels")
     assert store.settings["method"] == "annotated" and store.settings["draft"] is None
@@ -72,8 +72,8 @@ def test_corrected_marks_are_other_labels(pair, tmp_path):
 
     def run(wrong, length=100):
         rows = [{"prompt": "Tom has 3 apples.", "answer": ANSWER, "wrong": wrong}]
-        task = annotated_answers("nowhere.jsonl", length)
-        return list(label(target, None, tokenizer, task, rows, tmp_path, way=Annotated(rows, tokenizer)))
+        task = annotated_answers_task("nowhere.jsonl", length)
+        return list(label_samples(target, None, tokenizer, task, rows, tmp_path, method=Annotated(rows, tokenizer)))
 
     assert run(None) != [None] and run([]) == [None] and run([], length=200) == [None]
     with pytest.raises(ValueError, match="answers was"):
@@ -83,12 +83,12 @@ def test_corrected_marks_are_other_labels(pair, tmp_path):
 def test_every_row_is_for_training(tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": "a", "answer": str(i), "wrong": []}) for i in range(25)))
-    task = annotated_answers(str(path))
+    task = annotated_answers_task(str(path))
     assert len(task.load("train", None)) == 25 and not task.load("validation", None)
 
 
 def test_an_answer_beyond_the_limit(pair, tmp_path):
     rows = [{"prompt": "a", "answer": ANSWER, "wrong": []}]
-    task = annotated_answers("nowhere.jsonl", max_new_tokens=3)
+    task = annotated_answers_task("nowhere.jsonl", max_new_tokens=3)
     with pytest.raises(ValueError, match="set max_new_tokens"):
-        list(label(pair[0], None, pair[2], task, rows, tmp_path, way=Annotated(rows, pair[2])))
+        list(label_samples(pair[0], None, pair[2], task, rows, tmp_path, method=Annotated(rows, pair[2])))

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_autojudge.labeling import AutoJudge, find_important_tokens
-from hf_autojudge.labeling.job import Job
+from hf_autojudge.labeling.completion import Limits, finish
+from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.noise import Noise
 from hf_autojudge.labeling.pair import Pair
-from hf_autojudge.labeling.reading import Ask, ManyTexts, OneText, Reply
-from hf_autojudge.labeling.writing import Limits, finish
+from hf_autojudge.labeling.predictions import Ask, ManyTexts, OneText, Reply
 from tests.conftest import ARCHITECTURES, VOCAB, make_model
 from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hf_autojudge.labeling import SelfJudge
-from hf_autojudge.labeling.job import Job
+from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.pair import Pair
 from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, Task, label
+from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, label_samples
+from hf_autojudge.tasks import Task
 from tests.conftest import make_pair
 
 SETTINGS = {"target": "a", "max_new_tokens": 5}
@@ -81,7 +82,7 @@ def test_reading_removes_nothing(tmp_path):
 def test_other_rows_are_refused(tmp_path, llama_pair):
     def run(rows):
         task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, limit: rows, 4)
-        return list(label(*llama_pair, SimpleNamespace(decode=lambda ids, **_: str(ids)), task, rows, tmp_path))
+        return list(label_samples(*llama_pair, SimpleNamespace(decode=lambda ids, **_: str(ids)), task, rows, tmp_path))
 
     assert run([{"ids": [3, 4]}]) != [None]
     assert run([{"ids": [3, 4]}]) == [None]
@@ -136,7 +137,7 @@ def label_rows(folder, batch_size):
     """In a process of its own, whose parent has imported and loaded everything."""
     tokenizer = SimpleNamespace(decode=lambda ids, **_: str(sum(ids) % 3))
     task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, n: ROWS, 24)
-    for _ in label(*make_pair("llama", 3), tokenizer, task, ROWS, folder, batch_size=batch_size):
+    for _ in label_samples(*make_pair("llama", 3), tokenizer, task, ROWS, folder, batch_size=batch_size):
         pass
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import hf_autojudge.labeling.features as features_module
+import hf_autojudge.training.features as features_module
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch
 from hf_autojudge.training import fit_store
@@ -35,9 +35,9 @@ def fill(folder, **settings):
 
 def test_a_second_fit_reads_no_model(pair, tmp_path, monkeypatch):
     fill(tmp_path)
-    first = fit_store(*pair, tmp_path, window=4, validation_share=0.3)
+    first = fit_store(*pair, tmp_path, num_assistant_tokens=4, validation_share=0.3)
     config = first.head.config
-    assert (config.target, config.draft, config.task, config.window) == ("org/target", "org/draft", "t", 4)
+    assert (config.target, config.draft, config.task, config.num_assistant_tokens) == ("org/target", "org/draft", "t", 4)
     assert config.features == list(FEATURES[:2]) and config.thresholds and config.draft_hidden_size == 32
     monkeypatch.setattr(features_module, "_read", None)
     for features in (FEATURES, ("scalar.margin", "previous.draft"), SCALARS):

@@ -132,7 +132,7 @@ class JudgedDecoding:
         judge = _moved(self.judge, model.device)
         options = DraftOptions.resolve(
             call,
-            judge.window,
+            judge.num_assistant_tokens,
             num_assistant_tokens,
             num_assistant_tokens_schedule,
             assistant_confidence_threshold,

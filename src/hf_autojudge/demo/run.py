@@ -12,13 +12,13 @@ from rich.console import Console
 from tqdm import tqdm
 
 from hf_autojudge.demo.embedded import load_pair
-from hf_autojudge.evaluation import answer_page, frontier, plot_frontier, trace_answer
+from hf_autojudge.demo.task import word_problems_task
+from hf_autojudge.evaluation import answer_page, measure_frontier, plot_frontier, trace_answer
 from hf_autojudge.hub import save_judge, write_card
 from hf_autojudge.judges import ExactMatchRule, TopKRule
 from hf_autojudge.judges.configuration_autojudge import FEATURES
-from hf_autojudge.labeling import label
-from hf_autojudge.labeling.tasks import word_problems
-from hf_autojudge.training import calibrate, fit_store
+from hf_autojudge.labeling import label_samples
+from hf_autojudge.training import calibrate_threshold, fit_store
 
 LABEL_SHARE, CALIBRATE_SHARE, EVALUATE_SHARE = 0.3, 0.25, 0.38  # of the time; fitting and loading take the rest
 MAX_PROMPTS = 5000
@@ -28,28 +28,28 @@ STYLES = {"match": "", "bonus": "", "kept": "yellow", "corrected": "blue"}
 MAX_ACCURACY_DROP, CONFIDENCE = 0.05, 0.8  # what a few dozen prompts can support
 
 
-def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
+def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Console) -> None:
     """Label, fit, calibrate, evaluate, and show one answer.
 
     Args:
         out (`Path`): Gets `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and
             `answer.html`.
         seconds (`float`): Time to spend. More time means more problems and narrower intervals.
-        window (`int`): Candidate tokens a round.
+        `num_assistant_tokens` (`int`): Candidate tokens a round.
         console ([`Console`]): Where to print.
     """
-    task = word_problems()
+    task = word_problems_task()
     target, draft, tokenizer = load_pair()
     pair = (target, draft)
     judge_folder = out / "judge"
 
     console.rule("1. label: which of the draft's mismatches change the answer?")
     rows = task.load("train", MAX_PROMPTS)
-    for _ in _until(seconds * LABEL_SHARE, label(*pair, tokenizer, task, rows, out / "labels", batch_size=BATCH_SIZE)):
+    for _ in _until(seconds * LABEL_SHARE, label_samples(*pair, tokenizer, task, rows, out / "labels", batch_size=BATCH_SIZE)):
         pass
 
     console.rule("2. fit: a linear head on both models' hidden states")
-    result = fit_store(*pair, out / "labels", window, features=FEATURES, validation_share=0.2)
+    result = fit_store(*pair, out / "labels", num_assistant_tokens, features=FEATURES, validation_share=0.2)
     console.print(
         f"{result.n_train} mismatches to fit on, {result.n_validation} to validate, {result.share_important:.0%} "
         f"of them important. Validation AUC {result.auc:.3f} (C = {result.c:.3g})."
@@ -57,7 +57,7 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
 
     console.rule("3. calibrate: which threshold keeps the task's accuracy?")
     rows_of_table = [row for row in result.head.config.thresholds if row["recall"] >= 0.7]
-    choice, measured = calibrate(
+    choice, measured = calibrate_threshold(
         result.head,
         *pair,
         tokenizer,
@@ -79,7 +79,7 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
 
     console.rule("4. evaluate: accuracy against speed, on test problems")
     thresholds = sorted({choice.threshold, *(row["threshold"] for row in _spread(rows_of_table, 2))} - {0.0})
-    found = frontier(
+    found = measure_frontier(
         *pair,
         {"AutoJudge": result.head, "top-2": TopKRule(2)},
         task,
@@ -96,7 +96,7 @@ def run_demo(out: Path, seconds: float, window: int, console: Console) -> None:
     console.rule("5. one answer, side by side")
     row = task.load("test", SHOWN + 1)[SHOWN]
     prompt = task.prompt(row, tokenizer)
-    shared = {"max_new_tokens": task.max_new_tokens, "num_assistant_tokens": window}
+    shared = {"max_new_tokens": task.max_new_tokens, "num_assistant_tokens": num_assistant_tokens}
     exact = trace_answer(*pair, ExactMatchRule(), tokenizer, prompt, **shared)
     judged = trace_answer(
         *pair, result.head, tokenizer, prompt, judge_threshold=choice.threshold or thresholds[-1], **shared

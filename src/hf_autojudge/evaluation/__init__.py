@@ -1,10 +1,10 @@
 """The fourth verb: accuracy against speed, and a look at single answers. Needs `pip install hf_autojudge[eval]`."""
 
-from hf_autojudge.evaluation.frontier import frontier
+from hf_autojudge.evaluation.benchmark import measure_frontier
 from hf_autojudge.evaluation.metrics import load_metric
 from hf_autojudge.evaluation.page import answer_page
 from hf_autojudge.evaluation.plots import plot_frontier
-from hf_autojudge.evaluation.results import Frontier, Point, Questions
+from hf_autojudge.evaluation.report import Frontier, Point, Questions
 from hf_autojudge.evaluation.trace import AnswerTrace, TokenTrace, trace_answer
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "Questions",
     "TokenTrace",
     "answer_page",
-    "frontier",
+    "measure_frontier",
     "load_metric",
     "plot_frontier",
     "trace_answer",

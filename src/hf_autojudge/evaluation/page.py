@@ -6,7 +6,7 @@ import html
 import os
 
 from hf_autojudge.evaluation.trace import AnswerTrace, TokenTrace
-from hf_autojudge.files import replacing
+from hf_autojudge.provenance import replacing
 
 LEGEND = {
     "match": "both models chose it",

@@ -6,9 +6,9 @@ import os
 from itertools import cycle
 from typing import Any
 
-from hf_autojudge.evaluation.methods import ASSISTED, EXACT, PLAIN
-from hf_autojudge.evaluation.results import Frontier, Point
-from hf_autojudge.files import replacing
+from hf_autojudge.evaluation.baselines import ASSISTED, EXACT, PLAIN
+from hf_autojudge.evaluation.report import Frontier, Point
+from hf_autojudge.provenance import replacing
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by everyone
 BASELINES = {PLAIN: ("#000000", "*", 130), ASSISTED: ("#8a8a8a", "s", 120), EXACT: ("#000000", "D", 44)}

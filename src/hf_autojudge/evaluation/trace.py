@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_autojudge.decoding import JudgeStats
 from hf_autojudge.judges import AutoJudgeHead, Judge, Window
-from hf_autojudge.judges.window import Read
+from hf_autojudge.judges.base import Read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,8 +80,8 @@ class _Recording:
         return self.judge.threshold
 
     @property
-    def window(self) -> int | None:
-        return self.judge.window
+    def num_assistant_tokens(self) -> int | None:
+        return self.judge.num_assistant_tokens
 
     def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
         self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)

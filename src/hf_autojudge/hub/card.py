@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_autojudge.files import read_json, replacing
 from hf_autojudge.hub.template import TEMPLATE
 from hf_autojudge.judges import AutoJudgeConfig
+from hf_autojudge.provenance import read_json, replacing
 
 if TYPE_CHECKING:
-    from hf_autojudge.evaluation.results import Frontier
+    from hf_autojudge.evaluation.report import Frontier
 
 PICTURE = "frontier.png"
 
@@ -54,7 +54,7 @@ def write_card(
     if metrics is None and (folder / "fit.json").exists():
         metrics = read_json(folder / "fit.json")
     if frontier is None and (folder / "frontier.json").exists():
-        from hf_autojudge.evaluation.results import Frontier
+        from hf_autojudge.evaluation.report import Frontier
 
         frontier = Frontier.from_json(folder / "frontier.json")
     # a path says nothing to a reader elsewhere, and the Hub refuses it in the front matter
@@ -109,7 +109,7 @@ def _facts(config: AutoJudgeConfig) -> str:
         if not config.hidden_size
         else f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size}, on "
         "standardised features",
-        "Candidate tokens a round": config.window,
+        "Candidate tokens a round": config.num_assistant_tokens,
         "Default threshold": f"{config.threshold:.4g}",
         "Made with": ", ".join(f"{name} {version}" for name, version in config.versions.items()) or None,
     }

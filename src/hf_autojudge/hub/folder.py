@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hf_autojudge.files import replacing_files, write_json
 from hf_autojudge.judges import AutoJudgeHead
+from hf_autojudge.provenance import replacing_files, write_json
 
 
 def save_judge(folder: str | os.PathLike, head: AutoJudgeHead, **reports: dict[str, Any]) -> Path:

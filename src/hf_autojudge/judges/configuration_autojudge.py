@@ -1,4 +1,4 @@
-"""What a published judge says about itself."""
+"""The configuration of a judge head, published with its weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from hf_autojudge.judges.base import check_threshold
+from hf_autojudge.judges.distributions import SCALARS
 
 FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previous.target")
 """Names of the hidden states a head can read: the position of the mismatch's draft token, or the position before it
 (which predicted it), in the draft or in the target."""
-
-SCALARS = ("scalar.kl", "scalar.entropy", "scalar.logprob", "scalar.rank", "scalar.margin")
-"""Names of the numbers a head can read beside them, of the two distributions that predicted the draft token: see
-[`distribution_scalars`](hf_autojudge.judges.scalars)."""
-
 
 def reads_draft(feature: str) -> bool:
     """Whether a feature needs a draft model."""
@@ -38,10 +34,11 @@ class AutoJudgeConfig(PretrainedConfig):
         target_revision (`str`, *optional*): Its revision.
         draft (`str`, *optional*): Repository (or path) of the draft.
         draft_revision (`str`, *optional*): Its revision.
-        window (`int`, *optional*): Candidate tokens a round that the judge was calibrated with; the default
-            number of draft tokens when neither the call nor a model's generation config names one.
-        threshold (`float`, *optional*, defaults to `0.5`): A mismatch stays if its importance is below it; in [0, 1].
-        thresholds (`list[dict]`, *optional*): The calibration table, one row a threshold.
+        num_assistant_tokens (`int`, *optional*): Candidate tokens per round that the judge was calibrated with; the
+            default when neither the call nor a model's generation config names a number.
+        threshold (`float`, *optional*, defaults to `0.5`): A mismatch is accepted if its importance is below it; in
+            [0, 1].
+        thresholds (`list[dict]`, *optional*): The calibration table, one entry per threshold.
         task (`str`, *optional*): Name of the task whose outcome defined the labels.
         versions (`dict[str, str]`, *optional*): Versions of the packages that made the head.
     """
@@ -59,7 +56,7 @@ class AutoJudgeConfig(PretrainedConfig):
         target_revision: str | None = None,
         draft: str | None = None,
         draft_revision: str | None = None,
-        window: int | None = None,
+        num_assistant_tokens: int | None = None,
         threshold: float = 0.5,
         thresholds: list[dict[str, Any]] | None = None,
         task: str | None = None,
@@ -75,7 +72,7 @@ class AutoJudgeConfig(PretrainedConfig):
         self.target_revision = target_revision
         self.draft = draft
         self.draft_revision = draft_revision
-        self.window = window
+        self.num_assistant_tokens = num_assistant_tokens
         self.threshold = check_threshold(threshold)
         self.thresholds = thresholds or []
         self.task = task

@@ -12,10 +12,9 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from hf_autojudge.judges.base import check_threshold
+from hf_autojudge.judges.base import Read, Window, check_threshold
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS, AutoJudgeConfig, reads_draft
-from hf_autojudge.judges.scalars import distribution_scalars
-from hf_autojudge.judges.window import Read, Window
+from hf_autojudge.judges.distributions import distribution_scalars
 
 
 class AutoJudgeHead(PreTrainedModel):
@@ -157,8 +156,8 @@ class AutoJudgeHead(PreTrainedModel):
         return float(self.config.threshold)
 
     @property
-    def window(self) -> int | None:
-        return self.config.window
+    def num_assistant_tokens(self) -> int | None:
+        return self.config.num_assistant_tokens
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of importance.
@@ -176,10 +175,7 @@ class AutoJudgeHead(PreTrainedModel):
 
     def importance(self, window: Window) -> torch.Tensor:
         """Probability that each candidate token, if it is a mismatch, changes the outcome: float32, shape `(B, K)`."""
-        rows = {
-            "draft_token": lambda hidden: hidden[:, 1:],
-            "previous": lambda hidden: hidden[:, :-1],
-        }
+        positions = {"draft_token": slice(1, None), "previous": slice(None, -1)}
         scalars = [feature for feature in self.config.features if feature in SCALARS]
         if scalars:
             assert window.target_logits is not None
@@ -194,7 +190,7 @@ class AutoJudgeHead(PreTrainedModel):
             position, model = feature.split(".")
             hidden = window.target_hidden if model == "target" else window.draft_hidden
             assert hidden is not None
-            columns.append(rows[position](hidden).to(self.mean.device).float())
+            columns.append(hidden[:, positions[position]].to(self.mean.device).float())
         return self(torch.cat(columns, dim=-1)).sigmoid()
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import torch
 
-from hf_autojudge.judges.window import Read, Window
+from hf_autojudge.judges.base import Read, Window
+from hf_autojudge.judges.distributions import kl_divergence, rank
 
 
 class _Rule:
-    """What all rules share: no threshold, no preferred window, no model sizes."""
+    """What all rules share: no threshold, no preferred number of candidate tokens, no model sizes."""
 
     reads: frozenset[Read] = frozenset()
     threshold: float | None = None
-    window: int | None = None
+    num_assistant_tokens: int | None = None
 
     def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
         """Rules work with models of any size."""
@@ -46,9 +47,7 @@ class TopKRule(_Rule):
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         assert window.target_logits is not None
-        logits = window.target_logits[:, :-1]
-        chosen = logits.gather(-1, window.draft_tokens[..., None])
-        return (logits > chosen).sum(-1) < self.k
+        return rank(window.target_logits[:, :-1], window.draft_tokens) < self.k
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,6 @@ class KLRule(_Rule):
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         assert window.target_logits is not None and window.draft_logits is not None
-        # Models that share a tokenizer may pad their vocabularies differently: compare what both have.
-        shared = min(window.target_logits.shape[-1], window.draft_logits.shape[-1])
-        log_p = window.target_logits[:, :-1, :shared].log_softmax(-1)
-        log_q = window.draft_logits[..., :shared].log_softmax(-1)
-        p = log_p.exp()
-        divergence = (p * (log_p - log_q)).nan_to_num(nan=0.0).sum(-1)  # 0 * (-inf - x) counts 0
-        return (divergence < self.tau) & (p.amax(-1) <= self.max_target_prob)
+        target_logits = window.target_logits[:, :-1, : window.draft_logits.shape[-1]]
+        close = kl_divergence(target_logits, window.draft_logits) < self.tau
+        return close & (target_logits.softmax(-1).amax(-1) <= self.max_target_prob)

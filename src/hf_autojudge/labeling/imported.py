@@ -26,7 +26,7 @@ from datasets import Dataset, load_from_disk
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hf_autojudge.labeling.record import LabelledPrompt, Mismatch
+from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.store import LabelStore
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin")

@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from hf_autojudge.decoding.passes import end_tokens, unwrap_peft, vocab_size
-from hf_autojudge.labeling.job import Job, Way
-from hf_autojudge.labeling.reading import make_reader
-from hf_autojudge.labeling.record import LabelledPrompt
-from hf_autojudge.labeling.together import Search, run_together
-from hf_autojudge.labeling.writing import Limits
+from hf_autojudge.labeling.completion import Limits
+from hf_autojudge.labeling.methods.base import Job, LabelingMethod
+from hf_autojudge.labeling.predictions import make_reader
+from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.labeling.scheduler import Search, run_together
+from hf_autojudge.runners.base import end_tokens, unwrap_peft, vocab_size
 
 SKETCHED = 2  # times the batch: prompts the draft answers at the same time, ahead of the search
 
@@ -54,12 +54,12 @@ class Pair:
         return Limits(len(prompt), len(prompt) + max_new_tokens, self.ends)
 
     def run(
-        self, way: Way, jobs: Sequence[Job], batch_size: int, threads: int = 0
+        self, method: LabelingMethod, jobs: Sequence[Job], batch_size: int, threads: int = 0
     ) -> Iterator[tuple[int, LabelledPrompt]]:
         """Label prompts, many at a time.
 
         Args:
-            way ([`Way`])
+            way ([`LabelingMethod`])
             jobs (`Sequence[Job]`)
             batch_size (`int`): Jobs at the same time.
             threads (`int`, *optional*, defaults to `0`): Threads that compare outcomes; 0: this one.
@@ -85,14 +85,14 @@ class Pair:
             for name, model in self.models.items()
         }
         places = min(reader.texts for reader in readers.values())
-        for number, found in run_together(self._searches(way, jobs, places), readers, threads):
+        for number, found in run_together(self._searches(method, jobs, places), readers, threads):
             yield jobs[number].index, found
 
-    def _searches(self, way: Way, jobs: Sequence[Job], places: int) -> Iterator[Search[LabelledPrompt]]:
+    def _searches(self, method: LabelingMethod, jobs: Sequence[Job], places: int) -> Iterator[Search[LabelledPrompt]]:
         block = SKETCHED * places
         for first in range(0, len(jobs), block):
             for job in self._sketched(jobs[first : first + block]):
-                yield way.search(job)
+                yield method.search(job)
 
     def _sketched(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Jobs with the draft's own answers: cheap, and often much like the target's."""

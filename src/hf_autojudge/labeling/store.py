@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-import transformers
 from datasets import Dataset, Features, List, Value
 
-import hf_autojudge
-from hf_autojudge.files import read_json, remove_leftovers, replacing, write_json
-from hf_autojudge.labeling.record import LabelledPrompt
+from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.provenance import read_json, remove_leftovers, replacing, versions, write_json
 
 FEATURES = Features(
     {
@@ -124,21 +119,11 @@ class LabelStore:
         return [LabelledPrompt.from_row(dict(row)) for row in self.load().to_list()]
 
 
-def model_names(target: Any, draft: Any) -> dict[str, str | None]:
-    """Names and revisions of the models, for manifests; of a model that is `None`, `None`."""
-    names: dict[str, str | None] = {}
-    for role, model in (("target", target), ("draft", draft)):
-        config = model and model.config
-        names |= {role: config and config.name_or_path, f"{role}_revision": getattr(config, "_commit_hash", None)}
-    return names
-
-
 def _this_run() -> dict[str, Any]:
     return {
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),
         "argv": sys.argv,
-        "versions": {m.__name__: m.__version__ for m in (hf_autojudge, torch, transformers, datasets)}
-        | {"python": platform.python_version()},
+        "versions": versions("torch", "transformers", "datasets"),
     }
 
 

@@ -1,7 +1,9 @@
 """From labels to a calibrated judge."""
 
-from hf_autojudge.training.calibrate import ThresholdChoice, calibrate, calibration_table, choose_threshold
-from hf_autojudge.training.fit import FitResult, fit
+from hf_autojudge.training.calibration import ThresholdChoice, calibrate_threshold, calibration_table, choose_threshold
+from hf_autojudge.training.feature_store import store_features
+from hf_autojudge.training.features import MismatchFeatures, collect_features
+from hf_autojudge.training.fitting import FitResult, fit_head
 from hf_autojudge.training.from_store import fit_store
 
-__all__ = ["FitResult", "ThresholdChoice", "calibrate", "calibration_table", "choose_threshold", "fit", "fit_store"]
+__all__ = ["FitResult", "MismatchFeatures", "ThresholdChoice", "calibrate_threshold", "calibration_table", "choose_threshold", "collect_features", "fit_head", "fit_store", "store_features"]

@@ -6,21 +6,18 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-import transformers
-
-import hf_autojudge
-from hf_autojudge.labeling.feature_store import store_features
 from hf_autojudge.labeling.store import LabelStore
-from hf_autojudge.training.calibrate import calibration_table
-from hf_autojudge.training.fit import FitResult, fit
+from hf_autojudge.provenance import versions
+from hf_autojudge.training.calibration import calibration_table
+from hf_autojudge.training.feature_store import store_features
+from hf_autojudge.training.fitting import FitResult, fit_head
 
 
 def fit_store(
     target: Any,
     draft: Any | None,
     labels: str | os.PathLike,
-    window: int | None = None,
+    num_assistant_tokens: int | None = None,
     folder: str | os.PathLike | None = None,
     collect: Sequence[str] | None = None,
     **fit_options: Any,
@@ -52,16 +49,16 @@ def fit_store(
             )
     if folder is None:
         folder = store.folder / ("features-target" if draft is None else "features")
-    result = fit(
+    result = fit_head(
         store_features(target, draft, store.labelled(), folder, collect),
-        window=window,
+        num_assistant_tokens=num_assistant_tokens,
         target=target.config.name_or_path,
         target_revision=getattr(target.config, "_commit_hash", None),
         draft=store.settings.get("draft") if draft is None else draft.config.name_or_path,
         draft_revision=None if draft is None else getattr(draft.config, "_commit_hash", None),
         vocab_size=target.config.get_text_config().vocab_size,
         task=store.settings["task"],
-        versions={m.__name__: m.__version__ for m in (hf_autojudge, transformers, torch)},
+        versions=versions("transformers", "torch"),
         **fit_options,
     )
     result.head.config.thresholds = calibration_table(result.validation_scores, result.validation_important)

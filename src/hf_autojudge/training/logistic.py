@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from hf_autojudge.training.rows import Rows
+from hf_autojudge.training.feature_matrix import Rows
 
 MEMORY = 20  # pairs that L-BFGS keeps
 STRIPS = 8  # of the Gram matrix

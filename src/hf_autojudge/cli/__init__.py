@@ -1,0 +1,5 @@
+"""The command line."""
+
+from hf_autojudge.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,48 @@
+"""What a way to label gets for one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hf_autojudge.labeling.completion import Limits
+from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.labeling.scheduler import Search
+
+SameOutcome = Callable[[list[int], list[int]], bool]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt to label.
+
+    Attributes:
+        index (`int`): Its place in the data.
+        prompt (`list[int]`): Token ids.
+        limits ([`Limits`]): Where an answer ends.
+        same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids) have the same
+            outcome.
+        settled (`Callable[[list[int]], bool]`, *optional*): Whether an unfinished answer (new token ids) has an
+            outcome that nothing written after it can change.
+        sketch (`list[int]`): The draft's own answer, prompt included, or nothing: a first guess of the target's.
+    """
+
+    index: int
+    prompt: list[int]
+    limits: Limits
+    same_outcome: SameOutcome
+    settled: Callable[[list[int]], bool] | None = None
+    sketch: list[int] = field(default_factory=list)
+
+
+class LabelingMethod(Protocol):
+    """A way to label: a value whose fields are its settings."""
+
+    def search(self, job: Job) -> Search[LabelledPrompt]:
+        """Label one prompt."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What the labels depend on, ready for JSON; `method` names the way."""
+        ...

@@ -1,0 +1,1 @@
+"""How a model is run: forward passes over sequences with a KV cache, for decoding, labelling and features alike."""

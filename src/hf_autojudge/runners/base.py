@@ -1,0 +1,123 @@
+"""What a model runner is, and the facts about a model that runners and their users need."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+
+class ModelRunner(Protocol):
+    """Runs the forward passes of one model over a batch of sequences and owns its KV cache.
+
+    Writing at a smaller start *is* the rollback: a pass that starts at position p forgets everything the cache held
+    from p on. [`DynamicRunner`] runs one sequence with any model, [`BatchedRunner`] many with most models,
+    [`CompiledRunner`] many with static shapes.
+
+    Attributes:
+        model ([`PreTrainedModel`])
+        num_cached (`list[int]`): For each sequence, how many of its first tokens the cache holds; tokens of the last
+            pass that were rejected since then are still counted.
+    """
+
+    model: PreTrainedModel
+    num_cached: list[int]
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        starts: Sequence[int],
+        logits_to_keep: int,
+        sequences: Sequence[int] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Run tokens at given positions.
+
+        Args:
+            tokens (`torch.LongTensor` of shape `(B, n)`): On any device. Ids that the model's vocabulary lacks are
+                replaced by its last one.
+            starts (`Sequence[int]`): Position of each sequence's first token in `tokens`, at most its number of cached
+                tokens. Tokens at negative positions are padding.
+            logits_to_keep (`int`): For how many trailing tokens logits are wanted.
+            sequences (`Sequence[int]`, *optional*): Which of the runner's sequences these are, ascending; default:
+                all. Not in a static cache.
+
+        Returns:
+            Logits in the model's dtype, shape `(B, logits_to_keep, V)`; and, if the runner was made with
+            `hidden_states=True`, what the output head read, shape `(B, logits_to_keep, hidden size)`, else `None`.
+        """
+        ...
+
+    def select(self, sequences: Sequence[int]) -> None:
+        """Continue with these of the runner's sequences only; the others have ended."""
+        ...
+
+
+@contextmanager
+def output_head_inputs(model: PreTrainedModel, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """A list that receives what the model's output head reads in its next pass: the last hidden states after the final
+    norm, for exactly the tokens whose logits are kept. Nothing is recorded if not `wanted`."""
+    inputs: list[torch.Tensor] = []
+    if not wanted:
+        yield inputs
+        return
+    owner = get_ident()  # another thread may run the same model
+
+    def record(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if get_ident() == owner:
+            inputs.append(args[0])
+
+    handle = output_head(model).register_forward_pre_hook(record)
+    try:
+        yield inputs
+    finally:
+        handle.remove()
+
+
+def output_head(model: PreTrainedModel) -> torch.nn.Module:
+    """The module that computes logits from hidden states. Raises `ValueError` if the model has none."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(
+            f"{type(model).__name__} has no output embeddings, so a judge cannot read its hidden states; use a judge "
+            "that reads logits only, such as KLRule."
+        )
+    return head
+
+
+def hidden_size(model: PreTrainedModel) -> int:
+    """Width of what the model's output head reads; of the config, if the head does not say."""
+    width = getattr(model.get_output_embeddings(), "in_features", None)
+    return int(model.config.get_text_config(decoder=True).hidden_size if width is None else width)
+
+
+def vocab_size(model: PreTrainedModel) -> int:
+    """Number of logits of the model."""
+    return int(model.config.get_text_config(decoder=True).vocab_size)
+
+
+def end_tokens(eos_token_id: int | Sequence[int] | torch.Tensor | None) -> frozenset[int]:
+    """The end tokens that an `eos_token_id`, of a generation config or of a stopping criterion, names."""
+    if eos_token_id is None:
+        return frozenset()
+    return frozenset(torch.as_tensor(eos_token_id).flatten().tolist())
+
+
+def takes(model: PreTrainedModel, argument: str) -> bool:
+    """Whether the model's forward method has an argument of that name."""
+    return argument in inspect.signature(model.forward).parameters
+
+
+def unwrap_peft(model: Any) -> PreTrainedModel:
+    """The transformers model inside a peft wrapper (its adapters stay active); any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def to_device(numbers: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Integers of the host as a 1-D tensor, without a host-device synchronization."""
+    tensor = torch.tensor(numbers, dtype=torch.long)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

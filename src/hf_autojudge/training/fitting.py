@@ -1,0 +1,230 @@
+"""The second verb: fit a head on labelled mismatches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.metrics import roc_auc_score
+
+from hf_autojudge.judges import AutoJudgeHead
+from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
+from hf_autojudge.training.feature_matrix import Rows, Standardiser, free_memory, read_rows
+from hf_autojudge.training.features import MismatchFeatures
+from hf_autojudge.training.logistic import logistic_path
+from hf_autojudge.training.mlp import fit_hidden_layer
+
+C_GRID: tuple[float, ...] = (*(10 ** (-k / 2) for k in range(14, 0, -1)), 1.0, 3.0, 10.0, 50.0, 100.0)
+"""The grid of the AutoJudge authors' training script: half-decades from 1e-7 to 10^-0.5, then 1, 3, 10, 50, 100."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted head and how it was chosen.
+
+    Attributes:
+        head ([`AutoJudgeHead`])
+        auc (`float`): ROC-AUC on the validation prompts.
+        c (`float`, *optional*): The chosen inverse penalty; `None` with a hidden layer.
+        grid (`list[dict]`): `c`, `train_auc`, `validation_auc` for each value tried; with a hidden layer `epoch`,
+            `train_loss`, `validation_auc` for each round of epochs (one epoch, or with few rows some).
+        validation_scores (`torch.FloatTensor` of shape `(M,)`): Importance of the validation mismatches.
+        validation_important (`torch.BoolTensor` of shape `(M,)`): Their labels.
+        n_train, n_validation (`int`): Mismatches.
+        share_important (`float`): Of all mismatches.
+    """
+
+    head: AutoJudgeHead
+    auc: float
+    c: float | None
+    grid: list[dict[str, float]]
+    validation_scores: torch.Tensor
+    validation_important: torch.Tensor
+    n_train: int
+    n_validation: int
+    share_important: float
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the head reads."""
+        return tuple(self.head.config.features)
+
+    def metrics(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        names = ("auc", "c", "n_train", "n_validation", "share_important", "grid")
+        return {name: getattr(self, name) for name in names} | {"features": list(self.features)}
+
+
+def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> torch.Tensor:
+    """Mask of the mismatches whose prompt falls to validation: shape `(N,)`, bool. No prompt is on both sides.
+
+    Raises:
+        ValueError: If there are fewer than two prompts with mismatches.
+    """
+    prompts = prompt.unique()
+    if len(prompts) < 2:
+        raise ValueError(
+            f"Fitting needs mismatches of at least 2 prompts, to validate on prompts not fitted on; got "
+            f"{len(prompts)}."
+        )
+    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed))
+    count = min(max(1, round(validation_share * len(prompts))), len(prompts) - 1)
+    return torch.isin(prompt, prompts[order[:count]])
+
+
+def fit_head(
+    data: MismatchFeatures | Sequence[MismatchFeatures],
+    features: Sequence[str] | None = None,
+    c_grid: Sequence[float] = C_GRID,
+    validation_share: float = 0.1,
+    balanced: bool = False,
+    soft_labels: bool = False,
+    sample_weight: torch.Tensor | None = None,
+    hidden_size: int = 0,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    hold: bool | None = None,
+    **config: Any,
+) -> FitResult:
+    """Standardise, fit an L2 logistic regression for each C, keep the one of best validation ROC-AUC (AutoJudge, arXiv
+    2504.20039, section 3). Of equal AUCs the strongest penalty wins. Or fit a head with one hidden layer.
+
+    Args:
+        data ([`MismatchFeatures`] or a sequence of them): From `collect_features` or `store_features`.
+        features (`Sequence[str]`, *optional*): What the head reads; by default `("draft_token.draft",
+            "draft_token.target")`, without draft states the latter alone.
+        c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default. A hidden
+            layer has no such penalty.
+        validation_share (`float`, *optional*, defaults to `0.1`): Share of the prompts kept for validation.
+        balanced (`bool`, *optional*, defaults to `False`): Weigh the two classes equally.
+        soft_labels (`bool`, *optional*, defaults to `False`): Fit on the labels' `importance` in [0, 1]. AUCs are
+            always of the yes-or-no labels.
+        sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Of all mismatches in order; not negative.
+        hidden_size (`int`, *optional*, defaults to `0`): Width of the hidden layer; 0 for a linear head.
+        seed (`int`, *optional*, defaults to `0`): Of the split, and of the hidden layer.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where to fit.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Or `torch.float64`.
+        hold (`bool`, *optional*): Hold one standardised copy of the features on the device, or read them anew in every
+            pass. By default, hold it if it takes at most 80% of the free memory.
+        config: Further fields of [`AutoJudgeConfig`].
+
+    Raises:
+        ValueError: If a side of the split has labels of one class only, or the training side once weighted; a feature
+            is not in the data; features, soft labels or weights are not finite; a soft label is outside [0, 1]; a
+            weight is negative, or there is not one for each mismatch; or `c_grid` is empty or holds a value that is
+            not positive and finite.
+    """
+    parts = [data] if isinstance(data, MismatchFeatures) else [part for part in data if len(part)]
+    known = parts[0].states if parts else {}
+    if features is None:
+        features = [name for name in FEATURES[:2] if name in known]
+    if not features or not set(features).issubset(known):
+        raise ValueError(f"The data holds the features {sorted(known)}; asked for {list(features)}.")
+    path = sorted(map(float, c_grid))
+    if not hidden_size and not (path and all(0 < c < math.inf for c in path)):
+        raise ValueError(f"c_grid needs one value or more, each positive and finite; got {list(c_grid)}.")
+    important = torch.cat([part.important for part in parts])
+    held_out = split_prompts(torch.cat([part.prompt for part in parts]), validation_share, seed)
+    for name, labels in (("training", important[~held_out]), ("validation", important[held_out])):
+        positives = int(labels.sum())
+        if positives in (0, len(labels)):
+            raise ValueError(
+                f"The {name} side has {positives} important and {len(labels) - positives} unimportant mismatches; "
+                "fitting needs both kinds, so label more prompts."
+            )
+    y = torch.cat([part.soft for part in parts]) if soft_labels else important.float()
+    if wrong := int((~((y >= 0) & (y <= 1))).sum()):  # NaN is neither
+        raise ValueError(f"{wrong} of {len(y)} soft labels are not numbers in [0, 1].")
+    if sample_weight is not None:
+        _check_weights(sample_weight, len(y))
+    y, weights = _weighted(y[~held_out], None if sample_weight is None else sample_weight.cpu()[~held_out], balanced)
+
+    # The standardiser's pass has then checked the training rows; those of validation are few
+    standardise = Standardiser.fit_head(read_rows(parts, features, ~held_out, device, dtype, check=True))
+    if hold is None:
+        size = len(important) * len(standardise.mean) * dtype.itemsize
+        hold = size <= 0.8 * free_memory(device)
+    train, validation = (
+        Rows(partial(read_rows, parts, features, side, device, dtype, check), int(side.sum()), standardise, hold)
+        for side, check in ((~held_out, False), (held_out, True))
+    )
+    c: float | None = None
+    hidden: tuple[torch.Tensor, torch.Tensor] | None = None
+    if hidden_size:
+        network = fit_hidden_layer(train, y, validation, important[held_out], hidden_size, weights, seed)
+        hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in network.parameters)
+        hidden, grid, scores = (hidden_weight, hidden_bias), network.rounds, network.scores
+        auc = max(row["validation_auc"] for row in grid)
+    else:
+        solutions = logistic_path(train, y, path, weights)
+        stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
+        scored = {"train_auc": train.scores(*stacked), "validation_auc": validation.scores(*stacked)}
+        sides = {"train_auc": important[~held_out].to(device), "validation_auc": important[held_out].to(device)}
+        grid = [
+            {"c": value} | {name: float(roc_auc_score(sides[name].cpu(), scored[name][:, i].cpu())) for name in scored}
+            for i, value in enumerate(path)
+        ]
+        best = max(range(len(grid)), key=lambda i: grid[i]["validation_auc"])  # the first of equals
+        c, auc, scores = grid[best]["c"], grid[best]["validation_auc"], scored["validation_auc"][:, best]
+        weight, bias = (t.cpu() for t in solutions[best])
+    sizes = {name.split(".")[1]: known[name].shape[-1] for name in known if name not in SCALARS}
+    head = AutoJudgeHead.from_linear(
+        weight,
+        bias,
+        standardise.mean.cpu(),
+        standardise.scale.cpu(),
+        features=features,
+        draft_hidden_size=sizes.get("draft", 0),
+        target_hidden_size=sizes.get("target", 0),
+        hidden=hidden,
+        **config,
+    )
+    return FitResult(
+        head=head,
+        auc=auc,
+        c=c,
+        grid=grid,
+        validation_scores=scores.sigmoid().float().cpu(),
+        validation_important=important[held_out],
+        n_train=len(train),
+        n_validation=len(validation),
+        share_important=float(important.double().mean()),
+    )
+
+
+def _check_weights(weights: torch.Tensor, count: int) -> None:
+    if weights.shape != (count,):
+        raise ValueError(
+            f"sample_weight needs one weight for each of {count} mismatches; its shape is {tuple(weights.shape)}."
+        )
+    if wrong := int((~(weights.isfinite() & (weights >= 0))).sum()):
+        raise ValueError(f"{wrong} of {count} weights in sample_weight are negative or not finite.")
+
+
+def _weighted(
+    y: torch.Tensor, weights: torch.Tensor | None, balanced: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Labels and weights (`None` for ones) of the training rows. A soft label counts for both classes, so balancing
+    moves it.
+
+    Raises:
+        ValueError: If the weighted labels are of one class only.
+    """
+    given = torch.ones_like(y) if weights is None else weights.to(y.dtype)
+    one, zero = (float((given.double() * side).sum()) for side in (y, 1 - y))
+    if min(one, zero) <= 1e-12 * (one + zero):  # less is lost to rounding
+        raise ValueError(
+            f"The training side's labels, weighted, sum to {one:.3g} important and {zero:.3g} unimportant; fitting "
+            "needs both kinds."
+        )
+    if not balanced:
+        return y, weights
+    share = (given * y).sum() / given.sum()
+    positive, negative = given * y * (0.5 / share), given * (1 - y) * (0.5 / (1 - share))
+    total = positive + negative
+    return torch.where(total > 0, positive / total, y), total
