@@ -72,7 +72,7 @@ def scikit_learn(parts: list[MismatchFeatures], c_grid: list[float], max_iter: i
     total, best, over = setup, 0.0, 0
     for c in c_grid:
         start = time.perf_counter()
-        model = LogisticRegression(C=c, solver="lbfgs", max_iter=max_iter).fit_head(train, y[~held_out].numpy())
+        model = LogisticRegression(C=c, solver="lbfgs", max_iter=max_iter).fit(train, y[~held_out].numpy())
         auc = roc_auc_score(y[held_out].numpy(), model.decision_function(validation))
         seconds = time.perf_counter() - start
         total += seconds

@@ -197,7 +197,7 @@ def test_draft_options_of_the_call_win(llama_pair, monkeypatch):
     heuristic = drafted_first_round(num_assistant_tokens=5, num_assistant_tokens_schedule="heuristic")[1]
     assert confident.drafted < constant.drafted and heuristic.drafted != constant.drafted
     monkeypatch.undo()
-    windowed = head(num_assistant_tokens=2, threshold=0.0)
+    windowed = head(num_candidate_tokens=2, threshold=0.0)
     assert drafted_first_round(judge=windowed)[0] <= 2
 
 

@@ -36,7 +36,7 @@ def judge(tmp_path_factory):
 def test_fit_writes_a_judge(judge):
     config = AutoJudgeHead.from_pretrained(judge).config
     assert (config.target, config.draft) == ("hf_autojudge/embedded-target", "hf_autojudge/embedded-draft")
-    assert config.num_assistant_tokens == 8 and config.task == "word_problems" and config.thresholds
+    assert config.num_candidate_tokens == 8 and config.task == "word_problems" and config.thresholds
     assert json.loads((judge / "fit.json").read_text())["auc"] > 0.5
 
 

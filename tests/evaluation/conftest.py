@@ -47,5 +47,5 @@ def head():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, generator=generator) / 8
     return AutoJudgeHead.from_linear(
-        weight, 0.0, torch.zeros(64), torch.ones(64), draft_hidden_size=32, target_hidden_size=32, num_assistant_tokens=4
+        weight, 0.0, torch.zeros(64), torch.ones(64), draft_hidden_size=32, target_hidden_size=32, num_candidate_tokens=4
     )

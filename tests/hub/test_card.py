@@ -12,7 +12,7 @@ TABLE = [{"threshold": 0.1, "recall": 0.9, "accepted": 0.4}, {"threshold": 0.2, 
 
 def make_config(**fields):
     given = {"target": "org/large", "draft": "org/small", "target_hidden_size": 8, "draft_hidden_size": 4}
-    return AutoJudgeConfig(**given | {"num_assistant_tokens": 4, "task": "gsm8k", "thresholds": TABLE} | fields)
+    return AutoJudgeConfig(**given | {"num_candidate_tokens": 4, "task": "gsm8k", "thresholds": TABLE} | fields)
 
 
 @pytest.fixture

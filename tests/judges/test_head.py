@@ -31,7 +31,7 @@ def test_round_trip(tmp_path):
         target_revision="abc",
         draft="org/d",
         vocab_size=99,
-        num_assistant_tokens=6,
+        num_candidate_tokens=6,
         thresholds=table,
         task="x",
     )

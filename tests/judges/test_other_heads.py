@@ -29,7 +29,7 @@ def random_head(features, hidden_size, seed=0):
     hidden = (g.normal(size=(hidden_size, size)) / size**0.5, g.normal(size=hidden_size)) if hidden_size else None
     weight = g.normal(size=hidden_size or size) * 2 / (hidden_size or size) ** 0.5
     head = AutoJudgeHead.from_linear(
-        weight, 0.05, mean, scale, features, SIZE, SIZE, hidden=hidden, vocab_size=VOCAB, num_assistant_tokens=3
+        weight, 0.05, mean, scale, features, SIZE, SIZE, hidden=hidden, vocab_size=VOCAB, num_candidate_tokens=3
     )
 
     def importance(x):

@@ -27,7 +27,7 @@ def test_moments_of_large_means(block):
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(-8, 9, (500, 5), generator=generator) / 8 + torch.tensor([0.0, 1e3, -1e3, 1e5, 7.0])
     x[:, 4] = 7.3  # a constant column
-    found = Standardiser.fit_head(x.split(block))
+    found = Standardiser.fit(x.split(block))
     assert torch.allclose(found.mean.double(), x.double().mean(0), rtol=1e-7, atol=1e-7)
     assert torch.allclose(found.scale[:4].double(), x.double().std(0, correction=0)[:4], rtol=1e-5)
     assert found.scale[4] == 1
@@ -42,7 +42,7 @@ def test_what_rows_give(hold, monkeypatch):
     names = ["previous.draft", "draft_token.target"]
     wanted = torch.rand(50, generator=torch.Generator().manual_seed(1)) < 0.6
     read = partial(read_rows, split(data, [7, 0, 30, 13]), names, wanted, "cpu", torch.float32)
-    standardise = Standardiser.fit_head(read())
+    standardise = Standardiser.fit(read())
     found = Rows(read, int(wanted.sum()), standardise, hold)
     expected = standardise(data.matrix(names)[wanted])
     blocks = list(found.blocks())

@@ -39,11 +39,11 @@ def test_agrees_with_scikit_learn(c, balanced, dtype):
     x = data.matrix(["draft_token.draft", "draft_token.target"])
     x[:, 3] = 2.5  # a constant column
     y = data.important
-    scaler = StandardScaler().fit_head(x.double().numpy())
+    scaler = StandardScaler().fit(x.double().numpy())
     theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000, class_weight="balanced" if balanced else None)
-    theirs.fit_head(scaler.transform(x.double().numpy()), y.numpy())
+    theirs.fit(scaler.transform(x.double().numpy()), y.numpy())
     expected = theirs.predict_proba(scaler.transform(x.double().numpy()))[:, 1]
-    standardise = Standardiser.fit_head(x.to(dtype).split(100))
+    standardise = Standardiser.fit(x.to(dtype).split(100))
     rows = Rows(lambda: iter([x.to(dtype)]), len(x), standardise, hold=True)
     share = y.double().mean()
     weights = torch.where(y, 0.5 / share, 0.5 / (1 - share)).to(dtype) if balanced else None
@@ -59,14 +59,14 @@ def test_the_chosen_head_agrees_with_scikit_learn():
     held_out = split_prompts(data.prompt, 0.2, 4)
     x = data.matrix(result.features).double().numpy()
     y = data.important.numpy()
-    scaler = StandardScaler().fit_head(x[~held_out])
+    scaler = StandardScaler().fit(x[~held_out])
     aucs = {}
     for c in C_GRID:
-        model = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit_head(scaler.transform(x[~held_out]), y[~held_out])
+        model = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(scaler.transform(x[~held_out]), y[~held_out])
         aucs[c] = roc_auc_score(y[held_out], model.predict_proba(scaler.transform(x[held_out]))[:, 1])
     assert result.auc == pytest.approx(max(aucs.values()), abs=1e-3)
     assert aucs[result.c] == pytest.approx(max(aucs.values()), abs=1e-3)
-    model = LogisticRegression(C=result.c, tol=1e-10, max_iter=20000).fit_head(scaler.transform(x[~held_out]), y[~held_out])
+    model = LogisticRegression(C=result.c, tol=1e-10, max_iter=20000).fit(scaler.transform(x[~held_out]), y[~held_out])
     expected = model.predict_proba(scaler.transform(x))[:, 1]
     with torch.no_grad():
         ours = result.head(data.matrix(result.features)).sigmoid().numpy()
@@ -88,14 +88,14 @@ def test_soft_labels_are_two_weighted_rows(c, balanced):
     )
     train = ~split_prompts(data.prompt, 0.2, 1)
     x = data.matrix(result.features).double()
-    z = torch.from_numpy(StandardScaler().fit_head(x[train].numpy()).transform(x.numpy()))
+    z = torch.from_numpy(StandardScaler().fit(x[train].numpy()).transform(x.numpy()))
     y, w = soft[train].double(), weight[train].double()
     twice = torch.cat([w * y, w * (1 - y)])
     labels = torch.cat([torch.ones_like(y), torch.zeros_like(y)])
     if balanced:
         twice *= torch.where(labels > 0, 0.5 * w.sum() / (w * y).sum(), 0.5 * w.sum() / (w * (1 - y)).sum())
     theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000)
-    theirs.fit_head(torch.cat([z[train], z[train]]).numpy(), labels.numpy(), sample_weight=twice.numpy())
+    theirs.fit(torch.cat([z[train], z[train]]).numpy(), labels.numpy(), sample_weight=twice.numpy())
     expected = theirs.predict_proba(z[~train].numpy())[:, 1]
     assert np.abs(result.validation_scores.numpy() - expected).max() < 1e-3
     assert result.auc == pytest.approx(roc_auc_score(data.important[~train], expected), abs=2e-3)
@@ -106,10 +106,10 @@ def test_fewer_rows_than_columns(c):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(60, 200, generator=generator) + 3 * torch.randn(60, 1, generator=generator)
     y = torch.rand(60, generator=generator) < 0.4
-    standardise = Standardiser.fit_head([x])
+    standardise = Standardiser.fit([x])
     rows = Rows(lambda: iter([x]), len(x), standardise, hold=True)
     ((weight, bias),) = logistic_path(rows, y, [c])
-    theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit_head(standardise(x).double().numpy(), y.numpy())
+    theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(standardise(x).double().numpy(), y.numpy())
     ours = (standardise(x) @ weight + bias).sigmoid().numpy()
     assert np.abs(ours - theirs.predict_proba(standardise(x).double().numpy())[:, 1]).max() < 1e-3
 
@@ -119,7 +119,7 @@ def test_a_path_equals_its_single_fits():
     data = make_data(n=1500)
     x = data.matrix(["draft_token.target"])
     y = x[:, :3].sum(1) + 0.3 * torch.randn(len(x), generator=torch.Generator().manual_seed(0)) > 12
-    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit_head([x]), hold=True)
+    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit([x]), hold=True)
     for c, (weight, bias) in zip(C_GRID, logistic_path(rows, y, C_GRID), strict=True):
         ((alone, its_bias),) = logistic_path(rows, y, [c])
         assert torch.allclose(weight, alone, rtol=1e-2, atol=1e-3), c
@@ -129,7 +129,7 @@ def test_a_path_equals_its_single_fits():
 def test_a_fit_cut_short_says_so():
     data = make_data()
     x = data.matrix(["draft_token.target"])
-    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit_head([x]), hold=True)
+    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit([x]), hold=True)
     with pytest.warns(UserWarning, match="C = 100 stopped at a gradient"):
         logistic_path(rows, data.important, [100.0], max_iter=1)
 
@@ -230,7 +230,7 @@ def test_a_target_alone():
 
 
 def test_other_features_and_config():
-    result = fit_head(make_data(), features=("previous.target",), target="org/t", num_assistant_tokens=7, task="sums", threshold=0.2)
+    result = fit_head(make_data(), features=("previous.target",), target="org/t", num_candidate_tokens=7, task="sums", threshold=0.2)
     config = result.head.config
-    assert (config.features, config.target, config.num_assistant_tokens, config.task) == (["previous.target"], "org/t", 7, "sums")
+    assert (config.features, config.target, config.num_candidate_tokens, config.task) == (["previous.target"], "org/t", 7, "sums")
     assert result.head.threshold == 0.2 and result.metrics()["n_train"] == result.n_train

@@ -37,7 +37,7 @@ def test_a_second_fit_reads_no_model(pair, tmp_path, monkeypatch):
     fill(tmp_path)
     first = fit_store(*pair, tmp_path, num_assistant_tokens=4, validation_share=0.3)
     config = first.head.config
-    assert (config.target, config.draft, config.task, config.num_assistant_tokens) == ("org/target", "org/draft", "t", 4)
+    assert (config.target, config.draft, config.task, config.num_candidate_tokens) == ("org/target", "org/draft", "t", 4)
     assert config.features == list(FEATURES[:2]) and config.thresholds and config.draft_hidden_size == 32
     monkeypatch.setattr(features_module, "_read", None)
     for features in (FEATURES, ("scalar.margin", "previous.draft"), SCALARS):

@@ -109,7 +109,7 @@ def _facts(config: AutoJudgeConfig) -> str:
         if not config.hidden_size
         else f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size}, on "
         "standardised features",
-        "Candidate tokens a round": config.num_assistant_tokens,
+        "Candidate tokens a round": config.num_candidate_tokens,
         "Default threshold": f"{config.threshold:.4g}",
         "Made with": ", ".join(f"{name} {version}" for name, version in config.versions.items()) or None,
     }

@@ -34,7 +34,7 @@ class AutoJudgeConfig(PretrainedConfig):
         target_revision (`str`, *optional*): Its revision.
         draft (`str`, *optional*): Repository (or path) of the draft.
         draft_revision (`str`, *optional*): Its revision.
-        num_assistant_tokens (`int`, *optional*): Candidate tokens per round that the judge was calibrated with; the
+        num_candidate_tokens (`int`, *optional*): Candidate tokens per round that the judge was calibrated with; the
             default when neither the call nor a model's generation config names a number.
         threshold (`float`, *optional*, defaults to `0.5`): A mismatch is accepted if its importance is below it; in
             [0, 1].
@@ -56,7 +56,7 @@ class AutoJudgeConfig(PretrainedConfig):
         target_revision: str | None = None,
         draft: str | None = None,
         draft_revision: str | None = None,
-        num_assistant_tokens: int | None = None,
+        num_candidate_tokens: int | None = None,
         threshold: float = 0.5,
         thresholds: list[dict[str, Any]] | None = None,
         task: str | None = None,
@@ -72,7 +72,7 @@ class AutoJudgeConfig(PretrainedConfig):
         self.target_revision = target_revision
         self.draft = draft
         self.draft_revision = draft_revision
-        self.num_assistant_tokens = num_assistant_tokens
+        self.num_candidate_tokens = num_candidate_tokens
         self.threshold = check_threshold(threshold)
         self.thresholds = thresholds or []
         self.task = task

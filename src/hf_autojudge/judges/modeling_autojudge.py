@@ -157,7 +157,7 @@ class AutoJudgeHead(PreTrainedModel):
 
     @property
     def num_assistant_tokens(self) -> int | None:
-        return self.config.num_assistant_tokens
+        return self.config.num_candidate_tokens
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of importance.

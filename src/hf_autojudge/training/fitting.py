@@ -145,7 +145,7 @@ def fit_head(
     y, weights = _weighted(y[~held_out], None if sample_weight is None else sample_weight.cpu()[~held_out], balanced)
 
     # The standardiser's pass has then checked the training rows; those of validation are few
-    standardise = Standardiser.fit_head(read_rows(parts, features, ~held_out, device, dtype, check=True))
+    standardise = Standardiser.fit(read_rows(parts, features, ~held_out, device, dtype, check=True))
     if hold is None:
         size = len(important) * len(standardise.mean) * dtype.itemsize
         hold = size <= 0.8 * free_memory(device)

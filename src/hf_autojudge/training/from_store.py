@@ -51,7 +51,7 @@ def fit_store(
         folder = store.folder / ("features-target" if draft is None else "features")
     result = fit_head(
         store_features(target, draft, store.labelled(), folder, collect),
-        num_assistant_tokens=num_assistant_tokens,
+        num_candidate_tokens=num_assistant_tokens,
         target=target.config.name_or_path,
         target_revision=getattr(target.config, "_commit_hash", None),
         draft=store.settings.get("draft") if draft is None else draft.config.name_or_path,

@@ -1,6 +1,6 @@
 """The inside of `sandbox.run_program`: a script that locks its own process up for good, then runs the program in it.
 
-Started as `python -I -S -B sandbox_child.py <CPU seconds> <bytes of memory> <the parent's id>`; standard library only.
+Started as `python -I -S -B child.py <CPU seconds> <bytes of memory> <the parent's id>`; standard library only.
 Standard input is a file: a secret of 16 bytes, then the program. Standard output takes the answer: `ready` once the
 process is contained, else one sentence saying what is missing; after that the secret if the program reached its end,
 else its exception's name.

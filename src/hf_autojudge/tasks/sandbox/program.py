@@ -1,6 +1,6 @@
 """Runs a Python program written by a model in a process of its own that can neither change nor reach anything.
 
-The same for root and for other users, in containers too; no privilege is needed (`sandbox_child.py` sets it up from
+The same for root and for other users, in containers too; no privilege is needed (`child.py` sets it up from
 inside the new process):
 
 - system calls: a seccomp filter allows some 60 of them. No other process or thread can be started, no network or other
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-_CHILD = Path(__file__).with_name("sandbox_child.py")
+_CHILD = Path(__file__).with_name("child.py")
 _READY = b"ready\n"
 _MOST_BYTES = 1024  # of an answer: a program may write there too
 _WALL_PER_CPU = 2.0  # waits for a busy machine
