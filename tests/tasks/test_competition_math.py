@@ -31,14 +31,12 @@ def test_outcomes(prompt_of):
     assert task.same_outcome(sample, r"\boxed{5}", r"so \boxed{5.}")
     assert not task.is_correct(r"\boxed{2}", sample) and not task.is_correct("I do not know", sample)
     assert task.same_outcome(sample, r"\boxed{\{1, 2\}}", r"\boxed{\{2,1\}}")
-    assert task.same_outcome(sample, "nothing", "none at all") and not task.same_outcome(
-        sample, "nothing", r"\boxed{1}"
-    )
+    assert task.same_outcome(sample, "nothing", "none at all")
+    assert not task.same_outcome(sample, "nothing", r"\boxed{1}")
     assert task.same_outcome(sample, r"a \boxed{9^{9^{9^9}}}", r"b \boxed{9^{9^{9^9}}}")  # never parsed
     found = []
-    thread = threading.Thread(
-        target=lambda: found.append(task.same_outcome(sample, r"\boxed{2^{10}}", r"\boxed{1024}"))
-    )
+    powers = (sample, r"\boxed{2^{10}}", r"\boxed{1024}")
+    thread = threading.Thread(target=lambda: found.append(task.same_outcome(*powers)))
     thread.start()
     thread.join()
     assert found == [True]

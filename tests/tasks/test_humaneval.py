@@ -9,15 +9,13 @@ def test_outcomes(consent, humaneval):
     task = humaneval_task()
     whole = "```python\ndef total(xs: List[int]) -> int:\n    return helper(sum(xs)) - 1\n```"
     body = humaneval["canonical_solution"] + "\n\nprint(total([undefined]))\n"
-    future = (
-        f"```python\n# Total\n\nfrom __future__ import annotations\ndef total(xs: Unknown):\n    return sum(xs)\n```"
-    )
+    lines = "# Total\n\nfrom __future__ import annotations\ndef total(xs: Unknown):\n    return sum(xs)\n"
     short = "   ys = xs\n    return sum(ys)\n"  # decoded by a tokenizer that drops the first space
     for correct in (
-        future,
+        f"```python\n{lines}```",
         short,
         " return sum(xs)",
-        future[10:-4],
+        lines[:-1],
         whole,
         body,
         f"```python\n{humaneval['canonical_solution']}```",

@@ -5,7 +5,7 @@ import pytest
 from hf_autojudge.tasks import humaneval_task, mbpp_task
 from hf_autojudge.tasks.programs import fenced_code, passes
 
-RIGHT, WRONG = "def double(x):\n    return 2 * x\n", "def double(x):\n    return x\n"
+CORRECT, WRONG = "def double(x):\n    return 2 * x\n", "def double(x):\n    return x\n"
 
 
 FUTURE = "from __future__ import annotations\n"
@@ -29,20 +29,20 @@ def test_no_program_is_run_without_consent(make, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        (f"Here:\n```python\n{RIGHT}```\nIt doubles.", RIGHT),
-        (f"```\n{RIGHT}```", RIGHT),
-        (f"```py\n{RIGHT}```\nUse it:\n```python\nprint(double(2))\n```", RIGHT),
-        (f"```python\n{WRONG}```\nNo, better:\n```python\n{RIGHT}```\n```python\ndouble(3)\n```", RIGHT),
-        (f"```python\n{RIGHT}", RIGHT),  # cut off
+        (f"Here:\n```python\n{CORRECT}```\nIt doubles.", CORRECT),
+        (f"```\n{CORRECT}```", CORRECT),
+        (f"```py\n{CORRECT}```\nUse it:\n```python\nprint(double(2))\n```", CORRECT),
+        (f"```python\n{WRONG}```\nNo, better:\n```python\n{CORRECT}```\n```python\ndouble(3)\n```", CORRECT),
+        (f"```python\n{CORRECT}", CORRECT),  # cut off
         ("```bash\nls\n```\n```python\nx = 1\n```", "x = 1\n"),
         ("```python\nx = 1\n```\n```python\ny = 1\n```", "x = 1\n"),
-        ("1. Write it:\n   ```python\n   def double(x):\n       return 2 * x\n   ```\n2. Done.", RIGHT),
-        ("- ```python\n  def double(x):\n      return 2 * x\n  ```", RIGHT),
-        ("   ```python\ndef double(x):\n    return 2 * x\n   ```", RIGHT),
-        ("```python\n    def double(x):\n        return 2 * x\n```", RIGHT),
+        ("1. Write it:\n   ```python\n   def double(x):\n       return 2 * x\n   ```\n2. Done.", CORRECT),
+        ("- ```python\n  def double(x):\n      return 2 * x\n  ```", CORRECT),
+        ("   ```python\ndef double(x):\n    return 2 * x\n   ```", CORRECT),
+        ("```python\n    def double(x):\n        return 2 * x\n```", CORRECT),
         ("  ```python\n      return 2 * x\n  ```", "    return 2 * x\n"),  # a body
-        (f"```python\n{RIGHT[:-1]}```\nIt doubles.", RIGHT[:-1]),
-        (f"Not ```x = 1``` but\n```python\n{RIGHT}```", RIGHT),
+        (f"```python\n{CORRECT[:-1]}```\nIt doubles.", CORRECT[:-1]),
+        (f"Not ```x = 1``` but\n```python\n{CORRECT}```", CORRECT),
         ("no code", None),
         ("", None),
     ],
@@ -59,11 +59,11 @@ def test_fenced_code(text, code):
         (["from operator import mul as by\n", FUTURE + "def double(x: No):\n    return by(x, 2)\n"], True),
         ([FUTURE + "import math\n", "def double(x):\n    return math.prod((x, 2))\n"], True),
         (["def by(x):\n    return 0\n", "def by(x):\n    return 2 * x\n", "def double(x):\n    return by(x)\n"], True),
-        ([WRONG, RIGHT], True),
-        (["def double(x: No):\n    return x\n", RIGHT], True),  # the mistake that it corrects would raise
-        (["import numpy\nassert double(2) == 5\nx = 1 / 0\n", RIGHT], True),  # not needed
+        ([WRONG, CORRECT], True),
+        (["def double(x: No):\n    return x\n", CORRECT], True),  # the mistake that it corrects would raise
+        (["import numpy\nassert double(2) == 5\nx = 1 / 0\n", CORRECT], True),  # not needed
         (["max = 3\n", "def double(x):\n    return max(x, 2 * x)\n"], True),
-        (["this is no Python (\n", RIGHT], True),
+        (["this is no Python (\n", CORRECT], True),
         (["def twice(x):\n    return x\n", "def double(x):\n    return twice(x)\n"], False),
         (["def double(x):\n    return twice(x)\n", "def twice(x):\n    return 2 * x\n"], False),  # only what precedes
     ],
@@ -83,7 +83,7 @@ def test_results_are_cached(consent, mbpp, monkeypatch):
     passes.cache_clear()
     task = mbpp_task()
     for i in range(3):
-        assert task.same_outcome(mbpp, RIGHT, f"x = {i}")
+        assert task.same_outcome(mbpp, CORRECT, f"x = {i}")
     assert task.same_outcome(mbpp, "same", "same")
     assert len(runs) == 4
     passes.cache_clear()
