@@ -86,7 +86,7 @@ def test_other_rows_are_refused(tmp_path, llama_pair):
 
     assert run([{"ids": [3, 4]}]) != [None]
     assert run([{"ids": [3, 4]}]) == [None]
-    with pytest.raises(ValueError, match="another one than row 0"):
+    with pytest.raises(ValueError, match="differs from sample 0"):
         run([{"ids": [4, 3]}])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_autojudge.labeling.local import make_job, store_settings, to_label
+from hf_autojudge.labeling.local import make_job, samples_to_label, store_settings
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.labeling.pair import Pair
@@ -98,7 +98,7 @@ def label_samples_with_ray(
             settings,
             {"batch_size": batch_size, "rows": len(rows), "workers": workers, "ray": ray.__version__},
         )
-        prompts = {index: (prompt, rows[index]) for index, prompt in to_label(store, task, rows, tokenizer)}
+        prompts = {index: (prompt, rows[index]) for index, prompt in samples_to_label(store, task, rows, tokenizer)}
         for _ in range(len(rows) - len(prompts)):
             yield None
         if not prompts:
