@@ -23,8 +23,9 @@ class Annotated:
     Judge Decoding (arXiv 2501.19309) trains its head on right and wrong answers to the same questions, with
     mistakes marked by hand, and on the target's states only. Wrong tokens are few, so fit with balanced classes.
 
-    Samples hold `prompt` (a text, or a list of chat messages), `answer` (a text) and `wrong`: a list of `[start, end]`,
-    characters of the answer, end excluded; empty or missing for a right answer. See the task [`annotated_answers`].
+    Samples hold `prompt` (a text, or a list of chat messages), `answer` (a text) and `wrong`: a list of `[start,
+    end]`, characters of the answer, end excluded; empty or missing for a right answer. See the task
+    [`annotated_answers_task`](hf_autojudge.tasks).
 
     In the records `draft_token` is the answer's token and `target_token` what the target would have written there;
     the two may agree. `reference` and `response` are the answer.

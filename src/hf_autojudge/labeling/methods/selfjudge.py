@@ -15,7 +15,7 @@ from hf_autojudge.labeling.scheduler import Search
 
 @dataclass(frozen=True)
 class SelfJudge:
-    """Swap each mismatching token of the target's answer, and measure how much less likely the target finds the sequence.
+    """Swap each mismatching token of the target's answer, and measure how much less likely that is for the target.
 
     The target's greedy answer is read by the draft, teacher-forced. For each mismatch the score is the difference
 
