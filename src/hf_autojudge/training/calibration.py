@@ -107,12 +107,8 @@ def calibrate_threshold(
         baselines=False,
         **frontier_options,
     )
-    correct = {
-        p.threshold: [bool(c) for c in measured.questions[p.name].correct]
-        for p in measured.points
-        if p.threshold is not None
-    }
-    baseline = [bool(c) for c in measured.questions["threshold 0"].correct]
+    correct = {p.threshold: measured.questions[p.name].correct for p in measured.points if p.threshold is not None}
+    baseline = measured.questions["threshold 0"].correct
     return choose_threshold(correct, baseline, max_accuracy_drop, confidence), measured
 
 
@@ -165,20 +161,20 @@ def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> flo
 
 
 def choose_threshold(
-    correct: Mapping[float, Sequence[bool]],
-    baseline: Sequence[bool],
+    correct: Mapping[float, Sequence[int]],
+    baseline: Sequence[int],
     max_accuracy_drop: float = 0.01,
     confidence: float = 0.9,
 ) -> ThresholdChoice:
-    """Choose the largest threshold whose drop in task accuracy is at most `max_accuracy_drop` with the given confidence.
+    """Choose the largest threshold whose drop in task accuracy stays, with the given confidence, within the maximum.
 
     Thresholds are tested in ascending order until the first failure (fixed-sequence testing, as in Learn then Test,
     arXiv 2110.01052, section 2), so the confidence holds for the choice, not only for each test.
 
     Args:
-        correct (`Mapping[float, Sequence[bool]]`): For each threshold, whether each validation prompt was answered
-            correctly.
-        baseline (`Sequence[bool]`): The same without the judge (plain greedy decoding, or threshold 0), for the same
+        correct (`Mapping[float, Sequence[int]]`): For each threshold, 1 (or `True`) for every validation prompt that
+            was answered correctly, 0 for the others.
+        baseline (`Sequence[int]`): The same without the judge (plain greedy decoding, or threshold 0), for the same
             prompts in the same order.
         max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Maximum drop in accuracy, as a share: 0.01 is one
             percentage point.

@@ -118,18 +118,10 @@ def read_blocks(
     dtype: torch.dtype,
     check: bool = False,
 ) -> Iterator[torch.Tensor]:
-    """Read the selected rows of all parts, not standardized, in blocks.
-
-    Args:
-        parts (sequence of [`MismatchFeatures`]): N mismatches together.
-        features (`Sequence[str]`): The features that form the columns, in order.
-        selected (`torch.BoolTensor` of shape `(N,)`): Which mismatches to read.
-        device (`str` or `torch.device`): Where the blocks are returned.
-        dtype (`torch.dtype`): Of the blocks.
-        check (`bool`, *optional*, defaults to `False`): Whether to require finite numbers.
+    """Read the selected mismatches (`selected`: bool, shape `(N,)`) of all parts as raw rows, block by block.
 
     Raises:
-        ValueError: With `check`, if a block holds numbers that are not finite; the message counts them in all parts.
+        ValueError: With `check`, if a block holds numbers that are not finite; see [`check_finite`].
     """
     width = sum(parts[0].states[name].shape[-1] for name in features)
     start = 0

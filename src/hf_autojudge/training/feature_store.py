@@ -53,7 +53,10 @@ def store_features(
             [`collect_features`] raises it.
     """
     folder = Path(folder)
-    names = _stored_features(folder, _settings(target, draft), draft, features)
+    settings: dict[str, Any] = model_names(target, draft)
+    for role, model in (("target", target), ("draft", draft)):
+        settings[f"{role}_dtype"] = None if model is None else str(model.dtype).removeprefix("torch.")
+    names = _stored_features(folder, settings, draft, features)
     done = 0
     shards = []
     for path in sorted(folder.glob("[0-9]*-[0-9]*.safetensors")):
@@ -72,14 +75,6 @@ def store_features(
             concatenate(parts).save(shards[-1], {"labels": _digest(labelled[done:end])})
             done, parts = end, []
     return [MismatchFeatures.load(path) for path in shards]
-
-
-def _settings(target: PreTrainedModel, draft: PreTrainedModel | None) -> dict[str, Any]:
-    dtypes = {
-        f"{role}_dtype": None if model is None else str(model.dtype).removeprefix("torch.")
-        for role, model in (("target", target), ("draft", draft))
-    }
-    return model_names(target, draft) | dtypes
 
 
 def _stored_features(

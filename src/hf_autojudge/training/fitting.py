@@ -60,15 +60,15 @@ class FitResult:
 
 
 def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> torch.Tensor:
-    """Choose the prompts to validate on. No prompt is on both sides of the split.
+    """Split the prompts at random; each side gets at least one, and none is on both sides.
 
     Args:
         prompt (`torch.LongTensor` of shape `(N,)`): The prompt of each mismatch.
-        validation_share (`float`): Share of the prompts to validate on; each side gets at least one prompt.
+        validation_share (`float`): Share of the prompts to keep for validation.
         seed (`int`): Of the random choice.
 
     Returns:
-        `torch.BoolTensor` of shape `(N,)`, `True` for the mismatches of validation prompts.
+        `torch.BoolTensor` of shape `(N,)`: `True` for mismatches of validation prompts.
 
     Raises:
         ValueError: If there are fewer than two prompts with mismatches.
@@ -150,8 +150,15 @@ def fit_head(
     if wrong := int((~((y >= 0) & (y <= 1))).sum()):  # also counts NaN
         raise ValueError(f"{wrong} of {len(y)} soft labels are not numbers in [0, 1].")
     if sample_weight is not None:
-        _check_weights(sample_weight, len(y))
-    y, weights = _weighted(y[~held_out], None if sample_weight is None else sample_weight.cpu()[~held_out], balanced)
+        if sample_weight.shape != y.shape:
+            raise ValueError(
+                f"sample_weight needs one weight for each of {len(y)} mismatches; its shape is "
+                f"{tuple(sample_weight.shape)}."
+            )
+        if wrong := int((~(sample_weight.isfinite() & (sample_weight >= 0))).sum()):
+            raise ValueError(f"{wrong} of {len(y)} weights in sample_weight are negative or not finite.")
+        sample_weight = sample_weight.cpu()[~held_out]
+    y, weights = _weighted(y[~held_out], sample_weight, balanced)
 
     # This pass checks the training rows; only the few validation rows are left to check
     standardizer = Standardizer.fit(read_blocks(parts, features, ~held_out, device, dtype, check=True))
@@ -167,25 +174,25 @@ def fit_head(
     c: float | None = None
     hidden: tuple[torch.Tensor, torch.Tensor] | None = None
     if hidden_size:
-        network = fit_hidden_layer(train, y, validation, important[held_out], hidden_size, weights, seed)
-        hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in network.parameters)
-        hidden, grid, scores = (hidden_weight, hidden_bias), network.rounds, network.scores
+        parameters, grid, scores = fit_hidden_layer(
+            train, y, validation, important[held_out], hidden_size, weights, seed
+        )
+        hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in parameters)
+        hidden = (hidden_weight, hidden_bias)
         auc = max(row["validation_auc"] for row in grid)
     else:
         solutions = logistic_path(train, y, c_grid, weights)
         stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
-        train_scores, validation_scores = train.scores(*stacked).cpu(), validation.scores(*stacked).cpu()
+        train_scores, validation_scores = train.scores(*stacked).T.cpu(), validation.scores(*stacked).T.cpu()
+        train_aucs = [float(roc_auc_score(important[~held_out], s)) for s in train_scores]
+        aucs = [float(roc_auc_score(important[held_out], s)) for s in validation_scores]
         grid = [
-            {
-                "c": value,
-                "train_auc": float(roc_auc_score(important[~held_out], train_scores[:, i])),
-                "validation_auc": float(roc_auc_score(important[held_out], validation_scores[:, i])),
-            }
-            for i, value in enumerate(c_grid)
+            {"c": value, "train_auc": train_auc, "validation_auc": validation_auc}
+            for value, train_auc, validation_auc in zip(c_grid, train_aucs, aucs, strict=True)
         ]
         # Equal AUCs of different rankings can differ in the last bits; `max` returns the first of equals
-        best = max(range(len(grid)), key=lambda i: round(grid[i]["validation_auc"], 12))
-        c, auc, scores = grid[best]["c"], grid[best]["validation_auc"], validation_scores[:, best]
+        best = max(range(len(aucs)), key=lambda i: round(aucs[i], 12))
+        c, auc, scores = c_grid[best], aucs[best], validation_scores[best]
         weight, bias = (t.cpu() for t in solutions[best])
     sizes = {name.split(".")[1]: known[name].shape[-1] for name in known if name not in SCALARS}
     head = AutoJudgeHead.from_linear(
@@ -210,15 +217,6 @@ def fit_head(
         n_validation=len(validation),
         share_important=float(important.double().mean()),
     )
-
-
-def _check_weights(weights: torch.Tensor, count: int) -> None:
-    if weights.shape != (count,):
-        raise ValueError(
-            f"sample_weight needs one weight for each of {count} mismatches; its shape is {tuple(weights.shape)}."
-        )
-    if wrong := int((~(weights.isfinite() & (weights >= 0))).sum()):
-        raise ValueError(f"{wrong} of {count} weights in sample_weight are negative or not finite.")
 
 
 def _weighted(

@@ -160,7 +160,7 @@ def _minimize(
         while True:
             at = function(x + length * direction)
             new_slope = float(direction @ at[1])
-            # Where values differ by rounding errors only, the slope shows the descent (Hager and Zhang, "A new conjugate
+            # Where values differ by rounding only, the slope shows the descent (Hager and Zhang, "A new conjugate
             # gradient method with guaranteed descent and an efficient line search", 2005)
             if at[0] <= value + 1e-4 * length * slope or at[0] <= value + noise and abs(new_slope) <= 0.8 * -slope:
                 break

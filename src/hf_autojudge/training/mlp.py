@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import binary_cross_entropy_with_logits, gelu, linear
@@ -14,27 +12,9 @@ BATCH_SIZE = 256  # an eighth of the training rows if that is less, but at least
 SMALLEST_BATCH_SIZE = 16
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.1
-# With few rows, the network changes little in one epoch. A round is the smallest number of epochs with ROUND_STEPS steps
-ROUND_STEPS = 50
+ROUND_STEPS = 50  # a round is as many epochs as take this many steps, as one epoch of few rows changes little
 MAX_ROUNDS = 100
 PATIENCE = 8  # rounds without improvement before training stops
-
-
-@dataclass(frozen=True)
-class HiddenLayerFit:
-    """The network of the best round.
-
-    Attributes:
-        parameters (`list[torch.Tensor]`): Hidden weight `(hidden size, D)` and bias `(hidden size,)`, output weight
-            `(hidden size,)` and bias `(1,)`; in the matrix's dtype.
-        rounds (`list[dict]`): For each round `epoch` (its last), `train_loss` (mean over the round) and
-            `validation_auc`.
-        scores (`torch.Tensor` of shape `(M,)`): Logits of the validation rows.
-    """
-
-    parameters: list[torch.Tensor]
-    rounds: list[dict[str, float]]
-    scores: torch.Tensor
 
 
 def fit_hidden_layer(
@@ -45,7 +25,7 @@ def fit_hidden_layer(
     hidden_size: int,
     sample_weight: torch.Tensor | None = None,
     seed: int = 0,
-) -> HiddenLayerFit:
+) -> tuple[list[torch.Tensor], list[dict[str, float]], torch.Tensor]:
     """Minimize the mean of `weight * log-loss` of `linear(gelu(hidden(z)))`, and keep the round with the best
     validation ROC-AUC; among equal AUCs, the one with the smallest validation loss. The same seed gives the same
     network on the same device with the same number of threads.
@@ -58,6 +38,11 @@ def fit_hidden_layer(
         hidden_size (`int`): Width of the hidden layer.
         sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Defaults to ones.
         seed (`int`, *optional*, defaults to `0`): Of the initial weights and the order of rows.
+
+    Returns:
+        Of the best round, the parameters in the matrix's dtype (hidden weight of shape `(hidden_size, D)` and bias
+        `(hidden_size,)`, output weight `(hidden_size,)` and bias `(1,)`); a dict for each round with `epoch` (its
+        last), `train_loss` (its mean) and `validation_auc`; and the best round's validation logits, shape `(M,)`.
     """
     _, first = next(train.blocks())
     dtype, device = first.dtype, first.device
@@ -84,7 +69,7 @@ def fit_hidden_layer(
     batch_size = min(BATCH_SIZE, max(SMALLEST_BATCH_SIZE, len(train) // 8))
     validation_labels = important.to(device, dtype)
     rounds: list[dict[str, float]] = []
-    best = HiddenLayerFit([], [], y)
+    best: tuple[list[torch.Tensor], torch.Tensor] = ([], y)
     best_key = (-1.0, 0.0)
     waited = epoch = 0
     while len(rounds) < MAX_ROUNDS and waited < PATIENCE:
@@ -113,5 +98,5 @@ def fit_hidden_layer(
         waited += 1
         if key > best_key:
             best_key, waited = key, 0
-            best = HiddenLayerFit([p.detach().clone() for p in parameters], rounds, scores)
-    return best
+            best = ([p.detach().clone() for p in parameters], scores)
+    return best[0], rounds, best[1]
