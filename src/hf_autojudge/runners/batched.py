@@ -62,7 +62,7 @@ class BatchedRunner:
         subset = None if chosen is None else to_device(chosen, self._device)
         inputs = self._cache.prepare(tokens, first, logits_to_keep, subset)
         found = run_model(self.model, inputs, logits_to_keep, self._hidden_states)
-        for sequence, end in zip(sequences if chosen is not None else range(len(ends)), ends, strict=True):
+        for sequence, end in zip(chosen or range(len(ends)), ends, strict=True):
             self.num_cached[sequence] = end
         self._ends = first + tokens.shape[1] if chosen is None else None
         return found

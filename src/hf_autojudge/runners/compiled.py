@@ -130,6 +130,7 @@ class CompiledRunner:
         self.num_cached = [0] * self.num_sequences
         self._running = torch.arange(self.num_sequences, device=model.device)
         self._is_prefill = True
+        self._last_width = 0
 
     def end(self) -> None:
         """End a call. The model is released: what it keeps must not keep it alive."""

@@ -62,9 +62,7 @@ class DynamicRunner:
         # A model without special inputs needs tokens, positions and the cache only: a tenth of the overhead
         self._positions = _consecutive(self._per_token.get("position_ids"))
         special = set(self._per_token) - ({"position_ids"} if self._positions is not None else set())
-        prepares_as_usual = (
-            type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
-        )
+        prepares_as_usual = type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
         self._lean = not given and not special and prepares_as_usual
 
     def forward(

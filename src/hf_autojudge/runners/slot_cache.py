@@ -2,8 +2,8 @@
 
 Slot p of a sequence holds its token at position p, whatever the other sequences do: rollback is a smaller write
 position, sequences may keep different numbers of tokens, and the padding in front of a prompt is never stored. What a
-query may see follows from positions alone, so sliding windows are exact too. Nothing in a pass depends on a number that
-only the device knows, so a pass can be captured in a graph.
+query may see follows from positions alone, so sliding windows are exact too. Nothing in a pass depends on a number
+that only the device knows, so a pass can be captured in a graph.
 
 Works with decoder-only models that take `position_ids` and a 4-D attention mask: those built from transformers' own
 attention with the implementations "sdpa" and "eager", with full or sliding-window layers and a position embedding that
@@ -14,13 +14,13 @@ Checked with transformers 5.17.0 and 5.23.0: cache layers, and which masks a mod
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
-
-from hf_autojudge.runners.base import takes
 
 _GROWTH = 256  # slots
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -128,7 +128,8 @@ class SlotCache:
     def __init__(self, model: PreTrainedModel, num_sequences: int, capacity: int | None = None) -> None:
         config = model.config
         layers = DynamicCache(config=config.get_text_config(decoder=True)).layers
-        if problem := _problem(model, layers):
+        parameters = inspect.signature(model.forward).parameters
+        if problem := _problem(config, parameters, layers):
             raise ValueError(
                 f"{type(model).__name__} {problem}, so it can be decoded with judge= only one prompt at a time and "
                 "without a static cache."
@@ -139,7 +140,7 @@ class SlotCache:
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._mask_dtype = model.dtype if config._attn_implementation == "eager" else None  # "sdpa" takes booleans
         self._rope_limit = _rope_limit(config)
-        self._keeps_logits = takes(model, "logits_to_keep")
+        self._keeps_logits = "logits_to_keep" in parameters
         with torch.inference_mode(False):
             self._last_position = torch.zeros((), dtype=torch.long, device=model.device)
         torch._dynamo.mark_static_address(self._last_position)
@@ -212,13 +213,12 @@ class SlotCache:
         return masks[_FULL if self._sliding_window is None else _SLIDING]
 
 
-def _problem(model: PreTrainedModel, layers: list[Any]) -> str | None:
-    """What keeps a model from running over slots, as the end of a sentence."""
-    config = model.config
+def _problem(config: Any, parameters: Collection[str], layers: list[Any]) -> str | None:
+    """What keeps a model from running over slots, as the end of a sentence; `parameters` are its forward method's."""
     attention = config._attn_implementation
     if config.get_text_config(decoder=True) is not config:
         return "is multimodal"
-    if not takes(model, "position_ids"):
+    if "position_ids" not in parameters:
         return "takes no position_ids"
     if attention not in ("sdpa", "eager"):
         return f'uses attn_implementation="{attention}", which takes no 4-D mask (load it with "sdpa")'
