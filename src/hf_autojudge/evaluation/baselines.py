@@ -54,6 +54,7 @@ def decoding_strategies(
             twice.
     """
     thresholds = sorted(check_threshold(t) for t in thresholds)
+    greedy = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
     drafting = {
         "num_assistant_tokens": num_assistant_tokens,
         "num_assistant_tokens_schedule": "constant",
@@ -61,15 +62,7 @@ def decoding_strategies(
     }
 
     def generate(ids: torch.Tensor, **options: Any) -> tuple[list[int], Any]:
-        output = target.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            return_dict_in_generate=True,
-            **options,
-        )
+        output = target.generate(ids, attention_mask=torch.ones_like(ids), **greedy, **options)
         return output.sequences[0, ids.shape[1] :].tolist(), output
 
     def plain(ids: torch.Tensor) -> tuple[list[int], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -178,31 +179,37 @@ def make_point(
         exact ([`Questions`]): Of threshold 0, on the same questions.
         seed (`int`, *optional*, defaults to `0`): Of the resamples.
     """
-    columns = (
-        own.correct,
-        own.new_tokens,
-        own.target_calls,
-        own.seconds,
-        reference.correct,
-        exact.new_tokens,
-        exact.target_calls,
-    )
-    data = [np.array(column, dtype=np.float64) for column in columns]
     n = len(own.correct)
-    figures = _figures(*data)
-    low = high = figures
-    if n > 1:  # scipy refuses fewer
+
+    def figures(indices: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Five figures of the questions at `indices`, which lie along `axis`."""
+
+        def total(values: Sequence[float]) -> np.ndarray:
+            return np.array(values, dtype=np.float64)[indices].sum(axis)
+
+        accepted = total(own.new_tokens) / total(own.target_calls)
+        return np.stack(
+            [
+                total(own.correct) / n,
+                accepted,
+                total(own.new_tokens) / total(own.seconds),
+                (total(own.correct) - total(reference.correct)) / n,
+                accepted / (total(exact.new_tokens) / total(exact.target_calls)),
+            ]
+        )
+
+    low = high = measured = figures(np.arange(n))
+    if n > 1:  # scipy refuses to resample one question
         low, high = bootstrap(
-            data,
-            _figures,
+            (np.arange(n),),
+            figures,
             n_resamples=1000,
             batch=100,
             vectorized=True,
-            paired=True,
             method="percentile",
             random_state=np.random.default_rng(seed),
         ).confidence_interval
-    accuracy, accepted, tokens_per_second, accuracy_difference, accepted_ratio = figures.tolist()
+    accuracy, accepted, tokens_per_second, accuracy_difference, accepted_ratio = measured.tolist()
     intervals = list(zip(low.tolist(), high.tolist(), strict=True))
     return Point(
         name=name,
@@ -222,27 +229,4 @@ def make_point(
         tokens_per_second_interval=intervals[2],
         accuracy_difference_interval=intervals[3],
         accepted_ratio_interval=intervals[4],
-    )
-
-
-def _figures(
-    correct: np.ndarray,
-    new_tokens: np.ndarray,
-    target_calls: np.ndarray,
-    seconds: np.ndarray,
-    reference_correct: np.ndarray,
-    exact_new_tokens: np.ndarray,
-    exact_target_calls: np.ndarray,
-    axis: int = -1,
-) -> np.ndarray:
-    """Accuracy, accepted, tokens per second, accuracy difference and accepted ratio, stacked along the first axis."""
-    accepted = new_tokens.sum(axis) / target_calls.sum(axis)
-    return np.stack(
-        [
-            correct.mean(axis),
-            accepted,
-            new_tokens.sum(axis) / seconds.sum(axis),
-            (correct - reference_correct).mean(axis),
-            accepted / (exact_new_tokens.sum(axis) / exact_target_calls.sum(axis)),
-        ]
     )

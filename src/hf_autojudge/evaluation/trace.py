@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from hf_autojudge.decoding import JudgeStats
 from hf_autojudge.judges import AutoJudgeHead, Judge, Window
-from hf_autojudge.judges.base import Read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,22 +68,13 @@ class _RecordingJudge:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
+        self.reads, self.threshold, self.num_assistant_tokens = (
+            judge.reads,
+            judge.threshold,
+            judge.num_assistant_tokens,
+        )
+        self.check_models = judge.check_models
         self.rounds: list[_Round] = []
-
-    @property
-    def reads(self) -> frozenset[Read]:
-        return self.judge.reads
-
-    @property
-    def threshold(self) -> float | None:
-        return self.judge.threshold
-
-    @property
-    def num_assistant_tokens(self) -> int | None:
-        return self.judge.num_assistant_tokens
-
-    def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
-        self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judge.accept(window, threshold)
