@@ -68,11 +68,9 @@ class _RecordingJudge:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self.reads, self.threshold, self.num_assistant_tokens = (
-            judge.reads,
-            judge.threshold,
-            judge.num_assistant_tokens,
-        )
+        self.reads = judge.reads
+        self.threshold = judge.threshold
+        self.num_assistant_tokens = judge.num_assistant_tokens
         self.check_models = judge.check_models
         self.rounds: list[_Round] = []
 
