@@ -30,7 +30,7 @@ from scripted_pair import LLAMA_1B, LLAMA_8B, TINY_DRAFT, TINY_TARGET, rejecting
 from transformers import CompileConfig, PreTrainedModel
 
 from hf_autojudge import AutoJudgeHead, ExactMatchRule
-from hf_autojudge.decoding.static import free_static_caches
+from hf_autojudge import free_static_caches
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.problems import make_problems, prompt
 from hf_autojudge.evaluation.baselines import generation_settings

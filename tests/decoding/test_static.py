@@ -12,8 +12,8 @@ from torch._dynamo.utils import counters
 from transformers import CompileConfig
 
 from hf_autojudge import ExactMatchRule, JudgeStats, KLRule, TopKRule, free_static_caches
-from hf_autojudge.decoding import static
-from hf_autojudge.decoding.slots import SlotTable
+from hf_autojudge.runners.compiled import CompiledRunner
+from hf_autojudge.runners.slot_cache import SlotMapping
 from tests.conftest import make_model, make_pair
 from tests.decoding.test_batch import PAD, padded
 from tests.decoding.test_equals_reference import DEFAULT, FEATURES, prompt_ids, random_head
@@ -116,8 +116,8 @@ def test_a_sampled_call_ends_in_a_valid_text(llama_pair):
 def test_caches_are_kept_reused_and_freed(monkeypatch):
     target, draft = make_pair("llama", seed=5)
     made = []
-    original = static.StaticSlots.__init__
-    monkeypatch.setattr(static.StaticSlots, "__init__", lambda self, *a: (made.append(a), original(self, *a))[1])
+    original = CompiledRunner.__init__
+    monkeypatch.setattr(CompiledRunner, "__init__", lambda self, *a: (made.append(a), original(self, *a))[1])
     call = {"judge": ExactMatchRule(), "cache_implementation": "static"}
     for n in (10, 20, 100):
         decode(target, draft, prompts=[prompt_ids(1)], max_new_tokens=n, **call)
@@ -189,9 +189,9 @@ def test_caches_go_with_the_call(monkeypatch):
     """Without waiting for the collector of cycles: they may be most of a GPU's memory."""
     target, draft = make_pair("llama", seed=6)
     made = []
-    original = SlotTable.__init__
+    original = SlotMapping.__init__
     monkeypatch.setattr(
-        SlotTable, "__init__", lambda self, *a: (made.append(weakref.ref(self)), original(self, *a))[1]
+        SlotMapping, "__init__", lambda self, *a: (made.append(weakref.ref(self)), original(self, *a))[1]
     )
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""The problem generator: determinism, disjoint splits, right arithmetic, lengths."""
+"""The problem generator: determinism, disjoint splits, correct arithmetic, lengths."""
 
 import re
 from fractions import Fraction
@@ -16,12 +16,12 @@ from hf_autojudge.demo.problems import (
     prompt,
 )
 
-SUM = re.compile(r"(\d+) ([-+x/]) (\d+) = (\d+)")
+CALCULATION = re.compile(r"(\d+) ([-+x/]) (\d+) = (\d+)")
 OPERATIONS = {"+": Fraction.__add__, "-": Fraction.__sub__, "x": Fraction.__mul__, "/": Fraction.__truediv__}
 
 
 def arithmetic(question: str) -> tuple[str, ...]:
-    """What is left of a question without its names: its numbers and what is done with them."""
+    """The numbers and operations of a question, without its names."""
     question = re.sub(r"buys (\d+) boxes", r"\1 boxes", question)
     question = re.sub(r"buys|finds", "gets", re.sub(r"gives away|sells", "loses", question))
     return tuple(re.findall(r"\d+|half|third|quarter|times|boxes|more|fewer|together|gets|loses", question))
@@ -36,7 +36,7 @@ def test_deterministic_by_seed(split):
 
 
 def test_known_problem():
-    """A released pair was trained on exactly this stream: changing it silently would unmake the pair."""
+    """The embedded pair was trained on exactly this stream, so the stream must not change."""
     problem = make_problems("test", 1)[0]
     question = (
         "Ida has 50 hats. Ida buys 2 boxes of 4 hats. Ida keeps only half of the hats. "
@@ -55,10 +55,10 @@ The answer is 75 hats.
 
 
 def test_splits_are_disjoint():
-    """No chain of numbers and operations is in two splits, whatever the names around it."""
-    chains = {split: {arithmetic(p.question) for p in make_problems(split, 1500)} for split in SPLITS}
+    """No sequence of numbers and operations is in two splits, whatever the names in the story."""
+    sequences = {split: {arithmetic(p.question) for p in make_problems(split, 1500)} for split in SPLITS}
     for one, other in combinations(SPLITS, 2):
-        assert chains[one].isdisjoint(chains[other])
+        assert sequences[one].isdisjoint(sequences[other])
 
 
 def test_no_question_twice_in_a_stream():
@@ -67,13 +67,13 @@ def test_no_question_twice_in_a_stream():
 
 
 @pytest.mark.parametrize("wording", ["rule", "random"])
-def test_every_sum_is_right(wording):
+def test_every_calculation_is_correct(wording):
     for problem in make_problems("train", 500, wording=wording):
-        sums = SUM.findall(problem.answer)
-        assert 2 <= len(sums) <= 5
-        for left, symbol, right, result in sums:
+        found = CALCULATION.findall(problem.answer)
+        assert 2 <= len(found) <= 5
+        for left, symbol, right, result in found:
             assert OPERATIONS[symbol](Fraction(left), Fraction(right)) == int(result)
-        assert problem.result == int(sums[-1][-1]) == final_number(problem.answer)
+        assert problem.result == int(found[-1][-1]) == final_number(problem.answer)
         assert 0 < problem.result <= MAX_RESULT
 
 
@@ -111,11 +111,11 @@ def test_wording_changes_no_number():
     assert [(p.question, p.result) for p in by_rule] == [(p.question, p.result) for p in by_chance]
     assert sum(a.answer != b.answer for a, b in zip(by_rule, by_chance, strict=True)) > 250
     for a, b in zip(by_rule, by_chance, strict=True):
-        assert [s[-1] for s in SUM.findall(a.answer)] == [s[-1] for s in SUM.findall(b.answer)]
+        assert [s[-1] for s in CALCULATION.findall(a.answer)] == [s[-1] for s in CALCULATION.findall(b.answer)]
 
 
 def test_the_rule_is_a_function_of_the_story():
-    """Without noise the wording draws nothing by chance; with noise it departs from the rule, rarely."""
+    """Without noise the wording is not random; with noise it rarely departs from the rule."""
     exact, noisy = (make_problems("train", 300, noise=noise) for noise in (0.0, 0.06))
     departures = sum(a.answer != b.answer for a, b in zip(exact, noisy, strict=True))
     assert 30 < departures < 200

@@ -1,33 +1,27 @@
-"""The one loop of judged decoding: `JudgedDecoding` is the callable that `generate(custom_generate=...)` runs."""
+"""The loop of judged decoding: propose, verify, accept, commit. `JudgedDecoding` is what
+`generate(custom_generate=...)` runs."""
 
 from __future__ import annotations
 
-from itertools import zip_longest
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
-from hf_autojudge.decoding.call import Call, without_full_mask
-from hf_autojudge.decoding.candidates import Candidates, CandidateSource
-from hf_autojudge.decoding.passes import CachedModel, Passes, unwrap_peft
-from hf_autojudge.decoding.processing import process
-from hf_autojudge.decoding.sources import DraftOptions, make_source
-from hf_autojudge.decoding.stats import JudgeStats, Stopwatch
-from hf_autojudge.decoding.stopping import Stopping
-from hf_autojudge.decoding.text import Text, on_device
-from hf_autojudge.decoding.verifier import (
-    Verification,
-    accepted_run,
-    exact_match,
-    judge_test,
-    next_token,
-    sample,
-    speculative_sampling,
-)
-from hf_autojudge.judges import Judge, Window
+from hf_autojudge.decoding.arguments import Arguments
+from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates
+from hf_autojudge.decoding.sequences import Sequences
+from hf_autojudge.decoding.stats import JudgeStats
+from hf_autojudge.decoding.transformers_candidates import TransformersCandidates
+from hf_autojudge.decoding.verification import accepted_run, next_token, verify
+from hf_autojudge.judges import Judge
 from hf_autojudge.judges.base import check_threshold
+from hf_autojudge.runners.base import ModelRunner, unwrap_peft
+from hf_autojudge.runners.dynamic import DynamicRunner
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,17 +32,17 @@ class JudgedDecoding:
     """Assisted decoding that keeps the mismatches a judge accepts, for
     `model.generate(custom_generate=JudgedDecoding(...))`.
 
-    `generate(judge=...)` makes one of these; use the class itself where `generate` must stay untouched. What
+    `generate(judge=...)` makes one of these; use the class itself where `generate` must stay unwrapped. What
     transformers does not hand to a callable (draft, tokenizers, streamer) is carried here; `num_assistant_tokens`,
     `num_assistant_tokens_schedule`, `assistant_confidence_threshold` and `judge_threshold` are arguments of
     `generate`. For stop strings without `judge=`, pass `stopping_criteria=[StopStringCriteria(tokenizer, strings)]`.
 
     Args:
-        judge ([`Judge`]): Decides which mismatches may stay.
+        judge ([`Judge`]): Decides which mismatches are accepted.
         assistant_model ([`PreTrainedModel`], *optional*): The draft. Without it, the call must name another candidate
             source, such as `prompt_lookup_num_tokens`.
         judge_threshold (`float`, *optional*): Overrides the judge's own, in [0, 1].
-        bonus_token (`bool`, *optional*, defaults to `True`): After a fully accepted window, also emit the target's
+        bonus_token (`bool`, *optional*, defaults to `True`): After a fully accepted round, also emit the target's
             next token. `False` is the round of the AutoJudge authors' code.
         tokenizer, assistant_tokenizer ([`PreTrainedTokenizerBase`], *optional*): The target's and the draft's, for a
             draft with another vocabulary.
@@ -111,171 +105,143 @@ class JudgedDecoding:
         """Generate. Called by transformers' `generate` with everything prepared.
 
         Returns:
-            `torch.LongTensor` of shape `(B, length)`, rows that ended earlier filled up with the pad token; or, with
+            `torch.LongTensor` of shape `(B, length)`, sequences that ended earlier padded with the pad token; or, with
             `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a
-            [`JudgeStats`]. In its `scores` and `logits`, rows that have ended hold zeros; its `past_key_values` is
-            `None` for several prompts or a static cache.
+            [`JudgeStats`]. In its `scores` and `logits`, sequences that have ended hold zeros; its `past_key_values`
+            is `None` for several prompts or a static cache.
         """
-        call = Call(
+        threshold = self._checked_threshold(judge_threshold)
+        judge = _moved(self.judge, model.device)
+        arguments = Arguments(
             model,
             self.draft,
+            judge,
             input_ids,
             logits_processor,
-            Stopping(stopping_criteria, int(generation_config.max_length)),
+            stopping_criteria,
             generation_config,
-            without_full_mask(model_kwargs),
+            model_kwargs,
             self.tokenizer,
             self.assistant_tokenizer,
             self.streamer,
-        )
-        threshold = self._checked_threshold(judge_threshold)
-        judge = _moved(self.judge, model.device)
-        options = DraftOptions.resolve(
-            call,
-            judge.num_assistant_tokens,
             num_assistant_tokens,
             num_assistant_tokens_schedule,
             assistant_confidence_threshold,
         )
-        with call.stack as stack:
-            source = make_source(call, judge, options)
-            target = call.target_passes(generation_config.prompt_lookup_num_tokens or options.num_tokens)
-            if "target_hidden" in judge.reads:
-                stack.enter_context(target.record_hidden())
-            if "draft_hidden" in judge.reads:
-                stack.enter_context(source.record_hidden())
-            return self._decode(call, target, source, judge, self.threshold if threshold is None else threshold)
+        with ExitStack() as stack:
+            source: CandidateSource
+            if arguments.source is not None:
+                source = TransformersCandidates(arguments)
+            else:
+                source = DraftCandidates(
+                    arguments.draft_runner(stack),
+                    arguments.draft_length,
+                    logits_processor,
+                    arguments.do_sample,
+                    arguments.vocab_size,
+                    keep_logits="draft_logits" in arguments.reads,
+                    keep_hidden="draft_hidden" in arguments.reads,
+                )
+            target = arguments.target_runner(stack)
+            return self._decode(arguments, target, source, self.threshold if threshold is None else threshold)
 
     def _decode(
-        self, call: Call, target: Passes, source: CandidateSource, judge: Judge, threshold: float | None
+        self, arguments: Arguments, target: ModelRunner, source: CandidateSource, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
-        text, stopping, config = call.text(), call.stopping, call.config
-        stats, watch = JudgeStats(), Stopwatch(target.model.device)
-        scores_kept = _Steps(call.batch, bool(config.return_dict_in_generate and config.output_scores))
-        logits_kept = _Steps(call.batch, bool(config.return_dict_in_generate and config.output_logits))
+        config = arguments.config
+        sequences = Sequences(
+            arguments.input_ids,
+            arguments.padding(),
+            arguments.stopping_criteria,
+            arguments.max_length,
+            keep=[
+                name
+                for name in ("scores", "logits")
+                if config.return_dict_in_generate and getattr(config, f"output_{name}")
+            ],
+        )
+        stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)
         if self.streamer is not None:
-            self.streamer.put(call.input_ids.cpu())
-        with watch.part("all"):
-            while text.rows:
-                # 1. Draft; every round adds at least one token of the target's
-                with watch.part("draft"):
-                    found = source.propose(text, [stopping.max_length - end - 1 for end in text.ends])
-                k = found.tokens.shape[1]
+            self.streamer.put(arguments.input_ids.cpu())
+        while sequences.indices:
+            began = now()
 
-                # 2. One target pass over the last token and the candidates (the first round: over the prompt and them)
-                with watch.part("target"):
-                    new = torch.cat([target.unseen(text), found.tokens], dim=-1)
-                    logits, states = target.forward(new, rows=k + 1)
-                logits = logits.to(call.input_ids.device)
+            # Propose
+            candidates = source.propose(sequences)
+            k = candidates.tokens.shape[1]
+            proposed = now()
 
-                # 3. Which candidates stay, and what follows them
-                v = _verification(call, text, found, logits, states)
-                tests = [exact_match if found.scores is None else speculative_sampling]
-                n, passed = accepted_run([*tests, judge_test(judge, threshold)] if k else tests, v)
-                following = next_token(v, n, bool(call.config.do_sample))
-                # the round's only synchronisation with the device
-                host = torch.cat([n, following, passed.long(), found.tokens], dim=-1).tolist()
-                kept = [row[0] for row in host]
+            # Verify: one target pass over the uncached tokens (at first the prompt, then the last token) and the
+            # candidates
+            tokens, starts = sequences.uncached(target.num_cached)
+            logits, hidden = target.forward(torch.cat([tokens, candidates.tokens], -1), starts, logits_to_keep=k + 1)
+            verified = now()
+            logits = logits.to(sequences.ids.device).float()
+            v = verify(candidates, sequences, logits, hidden, arguments.logits_processor, arguments.do_sample)
 
-                # 4. Emit, up to the first token that ends the text
-                bonus = [
-                    self.bonus_token or m < count or not count for m, count in zip(kept, found.counts, strict=True)
-                ]
-                emitted = [row[2 + k : 2 + k + row[0]] + row[1:2] * b for row, b in zip(host, bonus, strict=True)]
-                tokens = torch.cat([found.tokens, following], dim=-1).scatter(1, n, following)
-                text.extend(tokens, [len(row) for row in emitted])
-                going_on = []
-                for i, row in enumerate(emitted):
-                    scores_kept.add(text.rows[i], v.target_scores[i : i + 1, : len(row)])
-                    logits_kept.add(text.rows[i], logits[i : i + 1, : len(row)])
-                    stands, ended = stopping.first_stop(text, i, row, scores_kept.of(text.rows[i]))
-                    scores_kept.drop(text.rows[i], len(row) - stands)
-                    logits_kept.drop(text.rows[i], len(row) - stands)
-                    if ended:
-                        text.finish(i, text.ends[i] - len(row) + stands)
-                    else:
-                        going_on.append(i)
-                    if self.streamer is not None:
-                        self.streamer.put(torch.tensor(row[:stands]))
-                    kept[i] = min(kept[i], stands)
-                    stats.add_round(stands, found.counts[i], kept[i], matched=sum(host[i][2 : 2 + kept[i]]))
+            # Accept: the candidates up to the first that neither the standard test nor the judge accepts, and after
+            # them one token of the target's
+            n, passed = accepted_run(v, arguments.judge, threshold)
+            following = next_token(v, n, arguments.do_sample)
+            new = torch.cat([candidates.tokens, following], dim=-1).scatter(1, n, following)
+            host = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization
 
-                # 5. Both caches keep exactly the texts but their last tokens
-                target.keep(text)
-                with watch.part("draft"):
-                    source.update(text, found, v.target_scores, kept)
-                if len(going_on) < len(emitted):
-                    for part in (text, target, source):
-                        part.select(going_on)
+            # Commit: up to the first token that ends a sequence
+            counts, accepted, running = [], [], []
+            for i, (num_accepted, *rest) in enumerate(host):
+                drafted = candidates.counts[i]
+                has_bonus = self.bonus_token or num_accepted < drafted or drafted == 0
+                new_tokens = rest[k : k + num_accepted + has_bonus]
+                count, ended = sequences.tokens_until_end(i, new_tokens, new, v.target_scores)
+                counts.append(count)
+                accepted.append(min(num_accepted, count))
+                if not ended:
+                    running.append(i)
+                if self.streamer is not None:
+                    self.streamer.put(torch.tensor(new_tokens[:count]))
+                stats.add_round(count, drafted, accepted[i], matched=sum(rest[: accepted[i]]))
+            sequences.commit(new, counts, scores=v.target_scores, logits=logits)
+            source.update(sequences, v.target_scores, accepted)
+            if len(running) < len(counts):
+                if isinstance(target, DynamicRunner):  # the caller may own the cache
+                    target.rollback(min(target.num_cached[0], sequences.ends[0] - 1))
+                for part in (sequences, target, source):
+                    part.select(running)
+            times.append((began, proposed, verified, now()))
         if self.streamer is not None:
             self.streamer.end()
-        stats.target_calls = target.calls
         stats.draft_calls = source.calls
-        stats.draft_seconds = watch.seconds("draft")
-        stats.target_seconds = watch.seconds("target")
-        stats.other_seconds = watch.seconds("all") - stats.draft_seconds - stats.target_seconds
+        stats.add_times(times)
         pad = config._pad_token_tensor
-        sequences = text.sequences(0 if pad is None else int(pad))
+        ids = sequences.finished(0 if pad is None else int(pad))
         if not config.return_dict_in_generate:
-            return sequences
+            return ids
+        cache = target.cache if isinstance(target, DynamicRunner) else None
         output = GenerateDecoderOnlyOutput(
-            sequences=sequences,
-            scores=scores_kept.steps(),
-            logits=logits_kept.steps(),
-            past_key_values=target.cache if isinstance(target, CachedModel) else None,
+            sequences=ids,
+            scores=sequences.step_outputs("scores"),
+            logits=sequences.step_outputs("logits"),
+            past_key_values=cache,
         )
         output.judge_stats = stats
         return output
 
 
-def _verification(
-    call: Call, text: Text, found: Candidates, logits: torch.Tensor, states: torch.Tensor | None
-) -> Verification:
-    """What the tests of a round see."""
-    k = found.tokens.shape[1]
-    scores = process(call.processors, text, [found.tokens], logits)
-    drawn = call.config.do_sample and found.scores is None
-    choices = sample(scores.softmax(-1))[..., 0] if drawn else scores.argmax(-1)
-    shorter = min(found.counts) < k
-    return Verification(
-        Window(found.tokens, choices[:, :-1], states, found.hidden, logits, found.logits),
-        scores,
-        found.scores,
-        choices,
-        on_device(found.counts, logits.device)[:, None] if shorter else None,
-    )
+def _clock(device: torch.device) -> Callable[[], Any]:
+    """Gives the time; on CUDA an event, which does not wait for the device."""
+    if device.type != "cuda":
+        return time.perf_counter
 
+    def event() -> torch.cuda.Event:
+        recorded = torch.cuda.Event(enable_timing=True)
+        recorded.record(torch.cuda.current_stream(device))
+        return recorded
 
-class _Steps:
-    """What `generate` returns of every step, gathered row by row: tensors of shape `(1, V)`. Keeps nothing if not
-    `wanted`."""
-
-    def __init__(self, batch: int, wanted: bool) -> None:
-        self._rows: list[list[torch.Tensor]] | None = [[] for _ in range(batch)] if wanted else None
-
-    def add(self, row: int, values: torch.Tensor) -> None:
-        """Values of shape `(1, n, V)` for the next n tokens of a row."""
-        if self._rows is not None:
-            self._rows[row] += values.unbind(1)
-
-    def drop(self, row: int, n: int) -> None:
-        """Forget the last n of a row."""
-        if self._rows is not None:
-            del self._rows[row][len(self._rows[row]) - n :]
-
-    def of(self, row: int) -> list[torch.Tensor] | None:
-        return None if self._rows is None else self._rows[row]
-
-    def steps(self) -> tuple[torch.Tensor, ...] | None:
-        """One tensor of shape `(B, V)` for each step; rows that have ended hold zeros."""
-        if self._rows is None:
-            return None
-        nothing = torch.zeros_like(self._rows[0][0])
-        return tuple(torch.cat(step) for step in zip_longest(*self._rows, fillvalue=nothing))
+    return event
 
 
 def _moved(judge: Judge, device: torch.device) -> Judge:
-    """Move a trained head next to the target; rules have no device."""
+    """Move a trained head to the target's device; rules have none."""
     if isinstance(judge, torch.nn.Module) and any(p.device != device for p in judge.parameters()):
         judge.to(device)
     return judge

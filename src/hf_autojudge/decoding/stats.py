@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
 
 
 @dataclass
 class JudgeStats:
     """Counts and times of judged decoding; add two to sum them.
 
-    A batch counts as the sum of its rows: a pass or round over four unfinished rows counts four. Only the times are
-    those of the whole batch.
+    A batch counts as the sum of its sequences: a pass or round over four running sequences counts four. Only the times
+    are those of the whole batch.
 
     Attributes:
-        rounds (`int`): Rounds of draft and verification.
-        target_calls, draft_calls (`int`): Forward passes, prefill's included. What a candidate source of transformers
-            runs inside itself is not counted.
+        rounds (`int`): Rounds: propose, verify, accept, commit. A round has one target pass.
+        target_calls, draft_calls (`int`): Forward passes, prefill's included. Passes inside a candidate generator of
+            transformers are not counted.
         new_tokens (`int`): Tokens emitted.
         drafted (`int`): Candidate tokens verified.
         matched (`int`): Emitted candidates that the target would have chosen (or that passed the sampling test).
         accepted_by_judge (`int`): Emitted candidates that are mismatches which the judge accepted.
-        histogram (`Counter[int]`): How many rounds kept n candidates, by n.
-        draft_seconds, target_seconds, other_seconds (`float`): Time inside the draft's part, inside the target's
-            passes, and elsewhere.
+        histogram (`Counter[int]`): Number of rounds in which n candidates were accepted, by n.
+        draft_seconds, target_seconds, other_seconds (`float`): Time to propose, in the target's passes, and for the
+            rest.
     """
 
     rounds: int = 0
@@ -45,13 +40,27 @@ class JudgeStats:
     other_seconds: float = 0.0
 
     def add_round(self, new_tokens: int, drafted: int, accepted: int, matched: int) -> None:
-        """Count one round of one row: `accepted` candidates were emitted, `matched` of them the target's own."""
+        """Count one round of one sequence: `accepted` candidates were emitted, `matched` of them the target's own."""
         self.rounds += 1
+        self.target_calls += 1
         self.new_tokens += new_tokens
         self.drafted += drafted
         self.matched += matched
         self.accepted_by_judge += accepted - matched
         self.histogram[accepted] += 1
+
+    def add_times(self, rounds: list[tuple[Any, Any, Any, Any]]) -> None:
+        """Add the times of rounds: when each began, had its candidates, had the target's logits, and ended. Seconds,
+        or CUDA events, which are waited for."""
+
+        def seconds(start: Any, end: Any) -> float:
+            return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
+
+        if rounds and not isinstance(rounds[-1][-1], float):
+            rounds[-1][-1].synchronize()
+        self.draft_seconds += sum(seconds(began, proposed) for began, proposed, _, _ in rounds)
+        self.target_seconds += sum(seconds(proposed, verified) for _, proposed, verified, _ in rounds)
+        self.other_seconds += sum(seconds(verified, ended) for _, _, verified, ended in rounds)
 
     @property
     def accepted_per_target_call(self) -> float:
@@ -68,36 +77,5 @@ class JudgeStats:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON."""
-        row = asdict(self) | {"accepted_per_target_call": self.accepted_per_target_call}
-        return row | {"histogram": {str(n): self.histogram[n] for n in sorted(self.histogram)}}
-
-
-class Stopwatch:
-    """Sums the time spent in named parts. On CUDA it places events and reads them once, at the end."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._device = device
-        self._spans: dict[str, list[tuple[Any, Any]]] = {}
-
-    def _now(self) -> Any:
-        if not self._cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self._device))
-        return event
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Count the time inside the `with` block for `name`."""
-        start = self._now()
-        yield
-        self._spans.setdefault(name, []).append((start, self._now()))
-
-    def seconds(self, name: str) -> float:
-        """Sum of the parts called `name`."""
-        spans = self._spans.get(name, [])
-        if not self._cuda:
-            return sum(end - start for start, end in spans)
-        torch.cuda.synchronize()
-        return sum(start.elapsed_time(end) for start, end in spans) / 1000
+        numbers = asdict(self) | {"accepted_per_target_call": self.accepted_per_target_call}
+        return numbers | {"histogram": {str(n): self.histogram[n] for n in sorted(self.histogram)}}

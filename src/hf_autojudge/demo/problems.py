@@ -1,13 +1,13 @@
 """Synthetic grade-school word problems: the task of the embedded pair.
 
-Every problem is a short story about one running total, with two to five sums and one right answer, which the generator
-computes. The worked answer says the sums in words, one sentence each, and ends in `#### <result>`.
+A problem is a short story about a running total, with two to five calculations and one correct result, which the
+generator computes. The worked answer has one sentence for each calculation and ends in `#### <result>`.
 
-What a sum *is* follows from the question. How it is *worded* does not: each sentence has up to three slots (its
-opening word, its phrase, the order of the operands of `+` and `x`), and a hidden rule picks the variant from the names
-in the story. A model trained on `wording="rule"` learns the rule; one trained on `wording="random"` cannot. The two
-then disagree both where it does not matter (wording) and where it does (a wrong number, a wrong operation), which is
-what a judge has to tell apart.
+The calculations follow from the question. Their *wording* does not: each sentence has up to three choices (its opening
+word, its phrase, the order of the operands of `+` and `x`), and a hidden rule makes them from the names in the story.
+A model trained on `wording="rule"` learns the rule; one trained on `wording="random"` cannot. The two models then
+disagree both where it does not matter (the wording) and where it does (a wrong number or operation), which is what a
+judge has to tell apart.
 """
 
 import random
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, NamedTuple
 
-Split = Literal["pretrain", "train", "validation", "test"]
 Wording = Literal["rule", "random"]
 
 NAMES: list[str] = """
@@ -32,15 +31,15 @@ ITEMS: list[str] = """
 """.split()
 OPENERS = ("Then", "Next")
 FRACTIONS = {2: "half", 3: "a third", 4: "a quarter"}
-MAX_TOTAL = 150  # no running total is larger
-MAX_RESULT = 200  # nor any final number
+MAX_TOTAL = 150  # of a running total
+MAX_RESULT = 200  # of a final number
 
-# A story's split follows from a hash of its numbers and operations: the split whose range holds it, modulo 100.
-SPLITS: dict[Split, range] = {
-    "pretrain": range(70),  # trains the embedded pair
-    "train": range(70, 84),  # mines the labels of a judge
-    "validation": range(84, 92),  # calibrates thresholds
-    "test": range(92, 100),  # is only reported on
+# A hash of a story's numbers and operations, modulo 100, decides its split.
+SPLITS: dict[str, range] = {
+    "pretrain": range(70),  # training the embedded pair
+    "train": range(70, 84),  # labels for a judge
+    "validation": range(84, 92),  # thresholds
+    "test": range(92, 100),  # evaluation
 }
 
 
@@ -49,9 +48,9 @@ class Problem:
     """One word problem.
 
     Attributes:
-        question (`str`): The story and what it asks for.
-        answer (`str`): The complete worked answer, without an end-of-sequence token; its last line is `#### <result>`.
-        result (`int`): The right final number.
+        question (`str`): The story and its question.
+        answer (`str`): The complete worked answer, without an end-of-sequence token. Its last line is `#### <result>`.
+        result (`int`): The correct final number.
     """
 
     question: str
@@ -60,7 +59,7 @@ class Problem:
 
 
 class _Step(NamedTuple):
-    """One sum of a worked answer: `left symbol right = result`, and the phrases that may introduce it."""
+    """One calculation of a worked answer, `left symbol right = result`, and the phrases that can introduce it."""
 
     kind: str
     left: int
@@ -71,7 +70,7 @@ class _Step(NamedTuple):
 
 
 class _Story(NamedTuple):
-    """A problem before its answer is worded. `plan` holds the numbers and operations only: no names, no wording."""
+    """A problem before its answer is worded. `plan` holds only numbers and operations: no names, no wording."""
 
     name: str
     items: str
@@ -81,24 +80,24 @@ class _Story(NamedTuple):
     steps: list[_Step]
 
 
-def make_problems(split: Split, n: int, seed: int = 0, wording: Wording = "rule", noise: float = 0.0) -> list[Problem]:
+def make_problems(split: str, n: int, seed: int = 0, wording: Wording = "rule", noise: float = 0.0) -> list[Problem]:
     """The first `n` problems of [`problem_stream`], with the same arguments."""
     return list(islice(problem_stream(split, seed, wording, noise), n))
 
 
-def problem_stream(split: Split, seed: int = 0, wording: Wording = "rule", noise: float = 0.0) -> Iterator[Problem]:
-    """An endless stream of distinct problems of one split.
+def problem_stream(split: str, seed: int = 0, wording: Wording = "rule", noise: float = 0.0) -> Iterator[Problem]:
+    """An infinite stream of distinct problems of one split.
 
-    Splits are disjoint in arithmetic, not only in text: a chain of numbers and operations belongs to exactly one
-    split, whatever the names around it.
+    The arithmetic of two splits is disjoint, not only their text: a sequence of numbers and operations belongs to
+    exactly one split, whatever the names in the story.
 
     Args:
         split (`str`): One of `"pretrain"`, `"train"`, `"validation"`, `"test"`.
-        seed (`int`, *optional*, defaults to `0`): Two streams with equal arguments are equal. The questions depend on
-            `split` and `seed` only.
-        wording (`str`, *optional*, defaults to `"rule"`): Whether the hidden rule words the answers, or chance.
-        noise (`float`, *optional*, defaults to `0.0`): With `wording="rule"`, the probability that a slot
-            is worded by chance all the same. It teaches a model to stay right after a wording that is not its own.
+        seed (`int`, *optional*, defaults to `0`): Streams with equal arguments are equal. The questions depend only on
+            `split` and `seed`.
+        wording (`str`, *optional*, defaults to `"rule"`): What words the answers: the hidden `"rule"` or `"random"`.
+        noise (`float`, *optional*, defaults to `0.0`): With `wording="rule"`, the probability that a choice is made at
+            random anyway. Training on it teaches a model to continue correctly after another wording.
 
     Yields:
         [`Problem`]
@@ -117,19 +116,19 @@ def problem_stream(split: Split, seed: int = 0, wording: Wording = "rule", noise
 
 
 def prompt(problem: Problem | str) -> str:
-    """The text that is tokenized, with special tokens, as the prompt of a problem (or of a question's text)."""
+    """The prompt of a problem or of a question, as a string to tokenize with special tokens."""
     question = problem.question if isinstance(problem, Problem) else problem
     return f"Question: {question}\nAnswer:\n"
 
 
 def final_number(text: str) -> int | None:
-    """The number of the last line `#### <number>` of an answer; `None` if there is none."""
+    """The number in the last line `#### <number>` of an answer; `None` if there is none."""
     found = re.findall(r"^#### (\d+)\s*$", text, flags=re.MULTILINE)
     return int(found[-1]) if found else None
 
 
 def _draw_story(rng: random.Random) -> _Story:
-    """Draw a story with two to five steps; every total stays within 2..`MAX_TOTAL`, every division is exact."""
+    """Draw a story with two to five steps. Every total is within 2..`MAX_TOTAL`, and every division is exact."""
     name, friend = rng.sample(NAMES, 2)
     items = rng.choice(ITEMS)
     start = total = rng.randint(3, 60)
@@ -208,7 +207,7 @@ def _subtract(name: str, items: str, total: int, number: int) -> _Step:
 
 
 def _write_answer(story: _Story, noise: float, rng: random.Random) -> str:
-    """Word the answer: each slot follows the hidden rule or, with probability `noise`, chance."""
+    """Word the answer: each choice follows the hidden rule or, with probability `noise`, chance."""
 
     def variant(n: int, *key: object) -> int:
         by_rule = zlib.crc32("/".join(map(str, key)).encode()) % n

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from hf_autojudge.demo import problems
 from hf_autojudge.tasks.base import Sample, Task
@@ -10,28 +10,30 @@ from hf_autojudge.tasks.base import Sample, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DEFAULT_ROWS = 500  # the supply is endless
+DEFAULT_SAMPLES = 500  # problems are generated, so a split has no end
 
 
-def _prompt(row: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return tokenizer(problems.prompt(row["question"]))["input_ids"]
+def prompt(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of the problem's prompt."""
+    return tokenizer(problems.prompt(sample["question"]))["input_ids"]
 
 
-def _same_outcome(_row: Sample, one: str, other: str) -> bool:
-    return problems.final_number(one) == problems.final_number(other)
+def same_outcome(_sample: Sample, reference: str, answer: str) -> bool:
+    return problems.final_number(reference) == problems.final_number(answer)
 
 
-def _load(split: str, limit: int | None) -> list[Sample]:
+def load(split: str, max_samples: int | None) -> list[Sample]:
+    """The first problems of a split, as samples with the columns `question` and `answer`."""
     if split not in ("train", "validation", "test"):
         raise ValueError(f"The split must be train, validation or test; got {split!r}.")
-    made = problems.make_problems(cast(Literal["train", "validation", "test"], split), limit or DEFAULT_ROWS)
-    return [{"question": p.question, "answer": p.answer, "result": p.result} for p in made]
+    made = problems.make_problems(split, max_samples or DEFAULT_SAMPLES)
+    return [{"question": problem.question, "answer": problem.answer} for problem in made]
 
 
 def word_problems_task(max_new_tokens: int = 240) -> Task:
-    """The task of the embedded pair.
+    """The task of the embedded pair. By default a split has 500 samples.
 
     Args:
-        max_new_tokens (`int`, *optional*, defaults to `240`): Length limit of an answer, in tokens.
+        max_new_tokens (`int`, *optional*, defaults to `240`): Maximum length of an answer, in tokens.
     """
-    return Task("word_problems", _prompt, _same_outcome, _load, max_new_tokens)
+    return Task("word_problems", prompt, same_outcome, load, max_new_tokens)

@@ -14,6 +14,7 @@ FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previo
 """Names of the hidden states a head can read: the position of the mismatch's draft token, or the position before it
 (which predicted it), in the draft or in the target."""
 
+
 def reads_draft(feature: str) -> bool:
     """Whether a feature needs a draft model."""
     return feature.endswith(".draft") or feature == "scalar.kl"

@@ -1,1 +1,15 @@
 """How a model is run: forward passes over sequences with a KV cache, for decoding, labelling and features alike."""
+
+from hf_autojudge.runners.base import ModelRunner
+from hf_autojudge.runners.batched import BatchedRunner
+from hf_autojudge.runners.compiled import CompiledRunner, compiled_runner, free_static_caches
+from hf_autojudge.runners.dynamic import DynamicRunner
+
+__all__ = [
+    "BatchedRunner",
+    "CompiledRunner",
+    "DynamicRunner",
+    "ModelRunner",
+    "compiled_runner",
+    "free_static_caches",
+]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -57,25 +56,29 @@ class ModelRunner(Protocol):
         ...
 
 
-@contextmanager
-def output_head_inputs(model: PreTrainedModel, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """A list that receives what the model's output head reads in its next pass: the last hidden states after the final
-    norm, for exactly the tokens whose logits are kept. Nothing is recorded if not `wanted`."""
-    inputs: list[torch.Tensor] = []
-    if not wanted:
-        yield inputs
-        return
-    owner = get_ident()  # another thread may run the same model
+def run_model(
+    model: PreTrainedModel, inputs: dict[str, Any], logits_to_keep: int, hidden_states: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """One forward pass: what [`ModelRunner.forward`] returns.
+
+    The hidden states are read by a hook on the output head: it sees the last hidden states after the final norm, and
+    `output_hidden_states=True` would keep those of every layer alive.
+    """
+    if not hidden_states:
+        return model(**inputs, return_dict=True).logits[:, -logits_to_keep:], None
+    read: list[torch.Tensor] = []
+    thread = get_ident()  # another thread may run the same model
 
     def record(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        if get_ident() == owner:
-            inputs.append(args[0])
+        if get_ident() == thread:
+            read.append(args[0])
 
     handle = output_head(model).register_forward_pre_hook(record)
     try:
-        yield inputs
+        logits = model(**inputs, return_dict=True).logits
     finally:
         handle.remove()
+    return logits[:, -logits_to_keep:], read[0][:, -logits_to_keep:]
 
 
 def output_head(model: PreTrainedModel) -> torch.nn.Module:
@@ -98,6 +101,13 @@ def hidden_size(model: PreTrainedModel) -> int:
 def vocab_size(model: PreTrainedModel) -> int:
     """Number of logits of the model."""
     return int(model.config.get_text_config(decoder=True).vocab_size)
+
+
+def last_known_token(model: PreTrainedModel, num_token_ids: int) -> int | None:
+    """The id that replaces those which the model lacks, where tokens have ids below `num_token_ids`; `None` if it
+    lacks none. Models that share a tokenizer may pad their vocabularies differently."""
+    known = vocab_size(model)
+    return known - 1 if num_token_ids > known else None
 
 
 def end_tokens(eos_token_id: int | Sequence[int] | torch.Tensor | None) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Tasks with a checkable outcome, one file each."""
+"""Tasks whose outcome can be checked, one file each."""
 
 from hf_autojudge.tasks.annotated_answers import annotated_answers_task
 from hf_autojudge.tasks.base import Sample, Task

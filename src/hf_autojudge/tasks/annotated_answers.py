@@ -1,36 +1,37 @@
-"""Answers in which the mistakes are marked: training data for [`Annotated`](hf_autojudge.labeling.Annotated)."""
+"""Answers whose mistakes are marked: training data for [`Annotated`](hf_autojudge.labeling.Annotated)."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.data import load_samples
+from hf_autojudge.tasks.prompts import chat_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def prompt(row: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """A list of chat messages through the tokenizer's chat template; a text as it is."""
-    if isinstance(row["prompt"], str):
-        return list(tokenizer(row["prompt"])["input_ids"])
-    return list(
-        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
-    )
+def prompt(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of chat messages through the tokenizer's chat template, or of a string without it."""
+    if isinstance(sample["prompt"], str):
+        return list(tokenizer(sample["prompt"])["input_ids"])
+    return chat_ids(tokenizer, sample["prompt"])
 
 
-def annotated_answers_task(data: str, max_new_tokens: int = 2048) -> Task:
-    """Prompts with marked answers. To label and fit on, not to measure: outcomes are compared as texts. All training
-    rows are `"train"`; the fit sets some aside.
+def same_outcome(_sample: Sample, reference: str, answer: str) -> bool:
+    return reference == answer
+
+
+def annotated_answers_task(dataset: str, max_new_tokens: int = 2048) -> Task:
+    """Prompts with annotated answers, for labelling and fitting only: outcomes are compared as strings, which is too
+    strict for an evaluation. The split `"train"` holds all training samples; fitting holds out some of them.
 
     Args:
-        data (`str`): A data set of the Hub or a local file with the columns `prompt` (a text or chat messages),
-            `answer` (a text) and `wrong` (a list of `[start, end]` in characters of the answer).
-        max_new_tokens (`int`, *optional*, defaults to `2048`): The longest answer, in tokens.
+        dataset (`str`): A data set on the Hub or a local file with the columns `prompt` (a string or chat messages),
+            `answer` (a string) and `wrong` (a list of `[start, end]`, in characters of the answer).
+        max_new_tokens (`int`, *optional*, defaults to `2048`): Maximum length of an answer, in tokens.
     """
-
-    def load(split: str, limit: int | None) -> list[Sample]:
-        return load_samples(data, split, limit, validation_share=0, columns=("prompt", "answer", "wrong"))
-
-    return Task("annotated_answers", prompt, lambda row, one, other: one == other, load, max_new_tokens)
+    load = partial(load_samples, dataset, validation_share=0, columns=("prompt", "answer", "wrong"))
+    return Task("annotated_answers", prompt, same_outcome, load, max_new_tokens)

@@ -1,4 +1,4 @@
-"""What a task is: how a row becomes a prompt, and when two answers have the same outcome."""
+"""What a task is: how a sample becomes a prompt, and when two answers have the same outcome."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Sample = Mapping[str, Any]
-"""One example of a data set, its columns by name."""
+"""One example of a data set: its columns by name."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task with a checkable answer. Your own is a function `prompt` and a function `same_outcome`.
+    """A task whose outcome can be checked. A custom task needs at least `prompt`, `same_outcome` and `load`.
 
     Args:
-        name (`str`): Written into judges and reports.
-        prompt (`Callable[[Sample, PreTrainedTokenizerBase], list[int]]`): Token ids of the prompt of a row.
-        same_outcome (`Callable[[Sample, str, str], bool]`): Whether two answers' texts to a row have the same outcome,
-            for instance the same final number. Two answers without an outcome count as the same.
-        load (`Callable[[str, int | None], list[Sample]]`): `load(split, limit)` gives the first `limit` rows of a split
-            (`None`: all). Splits are `"train"` (mining), `"validation"` (thresholds) and `"test"` (the report), and
-            share no rows.
-        max_new_tokens (`int`, *optional*, defaults to `512`): Length limit of an answer, in tokens.
-        correct (`Callable[[Sample, str], bool]`, *optional*): Whether an answer's text is right. By default: whether it
-            has the same outcome as the row's column `answer`.
-        settled (`Callable[[str], bool]`, *optional*): Whether an unfinished answer's text has an outcome that nothing
-            written after it can change. The search then need not finish an answer whose outcome differs.
-        threads (`int`, *optional*, defaults to `0`): How many outcomes to compare at the same time, in threads, while
-            the models go on: for comparisons that wait, such as running programs. 0 compares in the caller's thread.
+        name (`str`): Recorded in judges and reports.
+        prompt (`Callable[[Sample, PreTrainedTokenizerBase], list[int]]`): Returns the token ids of a sample's prompt.
+        same_outcome (`Callable[[Sample, str, str], bool]`): `same_outcome(sample, reference, answer)` returns whether
+            two answers to a sample have the same outcome, for instance the same final number. Two answers without an
+            outcome count as the same.
+        load (`Callable[[str, int | None], list[Sample]]`): `load(split, max_samples)` returns the samples of a split,
+            at most `max_samples` of them (`None`: all). The splits are `"train"` (labels), `"validation"` (thresholds)
+            and `"test"` (evaluation). No sample may belong to two of them.
+        max_new_tokens (`int`, *optional*, defaults to `512`): Maximum length of an answer, in tokens.
+        correct (`Callable[[Sample, str], bool]`, *optional*): `correct(sample, answer)` returns whether an answer is
+            correct. By default: whether its outcome is that of the sample's column `answer`.
+        settled (`Callable[[str], bool]`, *optional*): Returns whether an unfinished answer has an outcome that no
+            continuation can change. Labelling then stops generating an answer once its outcome is known to differ.
+        threads (`int`, *optional*, defaults to `0`): Number of threads in which outcomes are compared while the models
+            continue, for comparisons that wait, such as running a program. 0 compares in the caller's thread.
     """
 
     name: str
@@ -43,8 +44,8 @@ class Task:
     settled: Callable[[str], bool] | None = None
     threads: int = 0
 
-    def is_correct(self, answer: str, row: Sample) -> bool:
-        """Whether an answer's text has the right outcome."""
+    def is_correct(self, answer: str, sample: Sample) -> bool:
+        """Whether an answer has the correct outcome."""
         if self.correct is not None:
-            return self.correct(row, answer)
-        return self.same_outcome(row, str(row["answer"]), answer)
+            return self.correct(sample, answer)
+        return self.same_outcome(sample, str(sample["answer"]), answer)

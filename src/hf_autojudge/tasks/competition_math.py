@@ -1,4 +1,4 @@
-"""MATH (Hendrycks et al., arXiv 2103.03874): competition problems; the outcome is the final expression."""
+"""MATH (Hendrycks et al., arXiv 2103.03874): competition problems. The outcome is the final expression."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import threading
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 INSTRUCTION = "Solve the problem step by step. Put the final answer in \\boxed{}."
-SECONDS = 10.0  # for two answers; math-verify itself stops each of its steps after 5 where Python can be interrupted
 
 
 def boxed(text: str) -> str | None:
-    """What the last `\\boxed{...}` of a text holds, a full stop at its end aside; `None` if there is none or it is not
-    closed."""
+    """The content of the last `\\boxed{...}` in a text, without a final full stop. `None` without a closed one."""
     start = text.rfind("\\boxed{")
     depth = 0
     for i in range(start + len("\\boxed"), len(text)) if start >= 0 else ():
@@ -36,26 +35,26 @@ def boxed(text: str) -> str | None:
 
 
 class MathComparer:
-    """Whether two answers' texts mean the same expression, by math-verify in a process of its own.
+    """Compares the expressions of two answers with math-verify, in a separate process.
 
-    math-verify interrupts itself with alarms, which work in the main thread only and cannot stop an expression such as
-    `9^{9^{9^9}}` that Python computes in one step; a process can be killed. It is started when first needed, and anew
-    after it was killed. May be called from several threads, one at a time.
+    math-verify interrupts itself with alarms, which work only in the main thread and cannot stop an expression such as
+    `9^{9^{9^9}}` that Python computes in one step. A process can be killed. It starts with the first comparison, and
+    again with the first one after it was killed. Safe to call from several threads; comparisons run one at a time.
 
     Args:
-        seconds (`float`, *optional*, defaults to `10.0`): After this time two answers count as different.
+        seconds (`float`, *optional*, defaults to `10.0`): Time after which two answers count as different.
     """
 
-    def __init__(self, seconds: float = SECONDS):
+    def __init__(self, seconds: float = 10.0):  # math-verify stops each of its steps after 5 s where Python allows it
         self.seconds = seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
     def __reduce__(self) -> tuple[type[MathComparer], tuple[float]]:
-        return MathComparer, (self.seconds,)  # elsewhere it starts a process of its own
+        return MathComparer, (self.seconds,)  # a copy on another machine starts its own process
 
-    def same(self, one: str, other: str) -> bool:
-        """Whether `other` means the same as the reference `one`; two texts without an expression do.
+    def same(self, reference: str, answer: str) -> bool:
+        """Whether an answer's expression equals the reference's. Two answers without an expression count as the same.
 
         Raises:
             RuntimeError: If math-verify does not start.
@@ -66,13 +65,13 @@ class MathComparer:
             poll = select.poll()
             poll.register(process.stdout, select.POLLIN)
             try:
-                process.stdin.write(json.dumps([one, other]) + "\n")
+                process.stdin.write(json.dumps([reference, answer]) + "\n")
                 process.stdin.flush()
                 in_time = poll.poll(self.seconds * 1000)
                 reply = process.stdout.readline() if in_time else ""
             except BrokenPipeError:
                 reply = ""
-            except BaseException:  # such as Ctrl-C: the next answer would be to this question
+            except BaseException:  # such as Ctrl-C: the next reply would belong to this comparison
                 self._stop()
                 raise
             if not reply:  # too slow, or out of memory
@@ -96,22 +95,22 @@ class MathComparer:
             self._process = None
 
 
-def prompt(row: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The problem, through the tokenizer's chat template where it has one."""
-    text = f"{row['problem']}\n\n{INSTRUCTION}"
+def prompt(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of the problem and the instruction."""
+    text = f"{sample['problem']}\n\n{INSTRUCTION}"
     return prompt_ids(tokenizer, text, f"Problem: {text}\nSolution:")
 
 
-def math_task(data: str = "DigitalLearningGmbH/MATH-lighteval", max_new_tokens: int = 1024) -> Task:
-    """The MATH task. Answers are the same if math-verify says that their final expressions are (1/2 and 0.5, say), and
-    different if it cannot tell within 10 seconds. The final expression is what the last `\\boxed{}` holds, else what
-    math-verify finds at the end.
+def math_task(dataset: str = "DigitalLearningGmbH/MATH-lighteval", max_new_tokens: int = 1024) -> Task:
+    """The MATH task. Two answers have the same outcome if math-verify finds their final expressions equal, such as 1/2
+    and 0.5, within 10 seconds. The final expression is the content of the last `\\boxed{}`, else what math-verify
+    finds at the end.
 
     Args:
-        data (`str`, *optional*, defaults to `"DigitalLearningGmbH/MATH-lighteval"`): A data set of the Hub with the
+        dataset (`str`, *optional*, defaults to `"DigitalLearningGmbH/MATH-lighteval"`): A data set on the Hub with the
             splits `train` (7,500) and `test` (5,000), or a local file with the columns `problem` and `solution`, which
-            then serves every split asked for.
-        max_new_tokens (`int`, *optional*, defaults to `1024`): Length limit of an answer, in tokens.
+            is used for whichever split is requested.
+        max_new_tokens (`int`, *optional*, defaults to `1024`): Maximum length of an answer, in tokens.
 
     Raises:
         ImportError: If math-verify is not installed.
@@ -119,19 +118,17 @@ def math_task(data: str = "DigitalLearningGmbH/MATH-lighteval", max_new_tokens: 
     if find_spec("math_verify") is None:
         raise ImportError("The task math needs math-verify: pip install 'hf_autojudge[eval]'.")
     comparer = MathComparer()
+    load = partial(load_samples, dataset, columns=("problem", "solution"))
 
-    def load(split: str, limit: int | None) -> list[Sample]:
-        return load_samples(data, split, limit, columns=("problem", "solution"))
-
-    def same_outcome(_row: Sample, one: str, other: str) -> bool:
-        first, second = boxed(one), boxed(other)
-        if one == other or (first is not None and first == second):
+    def same_outcome(_sample: Sample, reference: str, answer: str) -> bool:
+        first, second = boxed(reference), boxed(answer)
+        if reference == answer or (first is not None and first == second):
             return True
         if first is not None and second is not None:  # shorter to parse
-            one, other = f"\\boxed{{{first}}}", f"\\boxed{{{second}}}"
-        return comparer.same(one, other)
+            reference, answer = f"\\boxed{{{first}}}", f"\\boxed{{{second}}}"
+        return comparer.same(reference, answer)
 
-    def correct(row: Sample, answer: str) -> bool:
-        return same_outcome(row, row["solution"], answer)
+    def correct(sample: Sample, answer: str) -> bool:
+        return same_outcome(sample, sample["solution"], answer)
 
     return Task("math", prompt, same_outcome, load, max_new_tokens, correct=correct)

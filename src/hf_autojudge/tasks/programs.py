@@ -1,4 +1,4 @@
-"""Answers that are programs: the consent to run them, the code in a text, and whether it passes."""
+"""Tasks whose answers are programs: extracting the code, running it with its tests, and the consent to do so."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import os
 import re
 import symtable
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.sandbox.program import run_program
 
-THREADS = os.cpu_count() or 1
-"""How many programs a task runs at the same time."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _BLOCK = re.compile(
-    r"^(?P<indent>[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)```[ \t]*(?P<language>\w*)[^`\n]*\n"  # also as a list's item
+    r"^(?P<indent>[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)```[ \t]*(?P<language>\w*)[^`\n]*\n"  # may be an item of a list
     r"(?P<code>.*?)(?:^[ \t]*```|```[ \t]*$|\Z)",
     re.DOTALL | re.MULTILINE,
 )
@@ -31,22 +33,43 @@ _SOURCE = "a generated program"  # the file's name in Python's warnings
 warnings.filterwarnings("ignore", module=_SOURCE)
 
 
-def check_consent(task: str, allow_code_execution: bool) -> None:
-    """Raises a `ValueError` unless generated programs may be run: by the argument, or by `HF_ALLOW_CODE_EVAL=1` in the
-    environment (as for `evaluate`'s `code_eval`)."""
+def program_task(
+    name: str,
+    prompt: Callable[[Sample, PreTrainedTokenizerBase], list[int]],
+    program: Callable[[Sample, str], str],
+    load: Callable[[str, int | None], list[Sample]],
+    max_new_tokens: int,
+    allow_code_execution: bool,
+) -> Task:
+    """A [`Task`] whose outcome is whether `program(sample, answer)`, the answer's code and the sample's tests, runs to
+    its end.
+
+    Raises:
+        ValueError: If running programs is allowed neither by `allow_code_execution` nor by `HF_ALLOW_CODE_EVAL=1` in
+            the environment (as for `code_eval` of the `evaluate` library).
+    """
     if not allow_code_execution and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
         raise ValueError(
-            f"The task {task} runs programs that models wrote (contained, see tasks/sandbox/program.py); allow it "
+            f"The task {name} runs programs that models wrote (in a sandbox, see tasks/sandbox/program.py); allow it "
             "with allow_code_execution=True (on the command line: --allow-code-execution) or the environment variable "
             "HF_ALLOW_CODE_EVAL=1."
         )
 
+    def correct(sample: Sample, answer: str) -> bool:
+        return passes(program(sample, answer))
+
+    def same_outcome(sample: Sample, reference: str, answer: str) -> bool:
+        return reference == answer or correct(sample, reference) == correct(sample, answer)
+
+    return Task(name, prompt, same_outcome, load, max_new_tokens, correct=correct, threads=os.cpu_count() or 1)
+
 
 def fenced_code(text: str, names: Collection[str]) -> str | None:
-    """The code of an answer: of its blocks between ``` fences (marked Python or not marked), the last that defines
-    one of `names`, as models correct themselves and then show how to use it; else the first; `None` without any.
+    """The code of an answer: the last block between ``` fences (marked as Python or unmarked) that defines one of
+    `names`, because models correct themselves and then show how to use the code; else the first block; `None` without
+    blocks.
 
-    Functions, classes, constants and imports of earlier blocks come with it where it needs and lacks them.
+    Functions, classes, constants and imports that it lacks are taken from earlier blocks.
     """
     defined = re.compile(
         rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+(?:{'|'.join(map(re.escape, names))})\b", re.MULTILINE
@@ -58,13 +81,13 @@ def fenced_code(text: str, names: Collection[str]) -> str | None:
             if names and defined.search(block["code"]):
                 chosen = len(blocks)
                 blocks.append(_dedent(block["code"], len(block["code"])))
-            else:  # perhaps a function's body, whose own indentation stays
+            else:  # perhaps the body of a function, which keeps its indentation
                 blocks.append(_dedent(block["code"], len(block["indent"])))
     return _with_helpers(blocks[chosen], blocks[:chosen], names) if blocks else None
 
 
 def join(*parts: str) -> str:
-    """One program of several texts: the imports from `__future__` that one begins with must begin the whole."""
+    """Join sources into one program. Imports from `__future__` are moved to its beginning, as Python requires."""
     first = []
     for part in parts:
         match = _FIRST_LINES.match(part)
@@ -72,16 +95,16 @@ def join(*parts: str) -> str:
     return "".join(first) + "\n".join(part[len(lines) :] for part, lines in zip(parts, first, strict=True))
 
 
-def _dedent(code: str, most: int) -> str:
-    """Without the indentation that all lines share, of at most `most` characters."""
+def _dedent(code: str, max_indent: int) -> str:
+    """Remove the indentation that all lines share, at most `max_indent` characters of it."""
     lines = code.split("\n")
     shared = os.path.commonprefix([line[: len(line) - len(line.lstrip(" \t"))] for line in lines if line.strip()])
-    return "\n".join(line[min(most, len(shared)) :] for line in lines)
+    return "\n".join(line[min(max_indent, len(shared)) :] for line in lines)
 
 
 def _with_helpers(code: str, earlier: list[str], names: Collection[str]) -> str:
-    """`code` after those definitions of earlier blocks, the last of each, that it or `names` needs. Nothing else of
-    them is run: they may hold mistakes that it corrects."""
+    """Put before `code` the definitions of earlier blocks that it or `names` needs, the last one of each name. Nothing
+    else of the earlier blocks is run, since they may contain mistakes that `code` corrects."""
     if not earlier or (own := _names(code)) is None:
         return code
     defined, needed = own[0] | set(dir(builtins)), own[1] | set(names)
@@ -101,7 +124,7 @@ def _with_helpers(code: str, earlier: list[str], names: Collection[str]) -> str:
 
 
 def _names(code: str) -> tuple[set[str], set[str]] | None:
-    """The global names that code defines and those that it uses; `None` if it is no Python."""
+    """The global names that the code defines and those that it uses; `None` if it is not valid Python."""
     try:
         tables = [symtable.symtable(code, _SOURCE, "exec")]
     except _NOT_PYTHON:
@@ -117,6 +140,6 @@ def _names(code: str) -> tuple[set[str], set[str]] | None:
 
 @lru_cache(maxsize=4096)
 def passes(program: str) -> bool:
-    """Whether a program with its tests runs to its end; the last 4,096 programs are remembered, as the reference of a
-    search is compared again and again."""
+    """Whether a program with its tests runs to its end. The last 4,096 results are cached, because labelling compares
+    the same reference many times."""
     return run_program(program).passed

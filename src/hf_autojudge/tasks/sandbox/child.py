@@ -1,15 +1,15 @@
-"""The inside of `sandbox.run_program`: a script that locks its own process up for good, then runs the program in it.
+"""The child process of `run_program`: a script that restricts its own process permanently, then runs the program.
 
-Started as `python -I -S -B child.py <CPU seconds> <bytes of memory> <the parent's id>`; standard library only.
-Standard input is a file: a secret of 16 bytes, then the program. Standard output takes the answer: `ready` once the
-process is contained, else one sentence saying what is missing; after that the secret if the program reached its end,
-else its exception's name.
+Started as `python -I -S -B child.py <CPU seconds> <bytes of memory> <process id of the parent>`. It uses the standard
+library only. Standard input is a file: a secret of 16 bytes, then the program. The script writes to standard output:
+`ready` once the sandbox is complete, else one sentence that says what is missing; then the secret if the program ran
+to its end, else the name of its exception.
 
-Two locks of the kernel, neither of which needs a privilege or can be taken off again:
+The kernel enforces two restrictions. Neither needs a privilege, and neither can be lifted:
 
-- seccomp leaves no system call that makes a process or a socket, reaches another process or changes a file. It lists
-  what is allowed, so that calls of newer kernels stay shut.
-- Landlock leaves no file readable but the interpreter's own library, which imports need.
+- seccomp allows no system call that creates a process or a socket, reaches another process or changes a file. It lists
+  what is allowed, so calls added by newer kernels are refused.
+- Landlock allows reading the interpreter's library, which imports need, and no other file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import sys
 import types
 from collections.abc import Iterable, Iterator
 
-# Numbers on x86_64 and aarch64 (None: there is no such call), from the kernel's unistd.h
+# Numbers on x86_64 and aarch64 (None: no such call), from the kernel's unistd.h
 ALLOWED: dict[str, tuple[int, int | None]] = {
-    # files already open, and looking at names
+    # open files, and looking up names
     "read": (0, 63),
     "write": (1, 64),
     "readv": (19, 65),
@@ -89,8 +89,8 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
-OPENAT, FCNTL = (257, 56), (72, 25)  # some of their arguments only
-FCNTL_COMMANDS = (0, 1, 2, 3, 1030)  # duplicate and look; not F_SETOWN, F_SETSIG: they send signals to other processes
+OPENAT, FCNTL = (257, 56), (72, 25)  # allowed with some arguments only
+FCNTL_COMMANDS = (0, 1, 2, 3, 1030)  # duplicate and query; F_SETOWN and F_SETSIG would signal other processes
 AUDIT_ARCH = (0xC000003E, 0xC00000B7)
 MACHINES = ("x86_64", "aarch64")
 
@@ -100,14 +100,14 @@ KILL_PROCESS, RETURN_ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 LOAD, JUMP_IF_EQUAL, JUMP_IF_ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # classic BPF
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
-ALL_FILE_ACCESS = (1 << 13) - 1  # of Landlock's first version; the filter refuses all later ones but reading
+ALL_FILE_ACCESS = (1 << 13) - 1  # of Landlock's first version; the seccomp filter refuses what later versions add
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
 def check(result: int, missing: str) -> int:
-    """The result of a call of libc, or an error that says what is missing."""
+    """Return the result of a libc call, or raise an `OSError` that says what is missing."""
     if result < 0:
         raise OSError(f"{missing} ({os.strerror(ctypes.get_errno())})")
     return result
@@ -118,8 +118,8 @@ def prctl(option: int, value: int, pointer: ctypes.Array[ctypes.c_char] | None =
     return int(libc.prctl(option, ctypes.c_ulong(value), pointer or zero, zero, zero))
 
 
-def limit(seconds: int, memory: int) -> None:
-    """Limits on CPU time, memory, open files and more; soft and hard alike, so that none can be raised."""
+def set_limits(seconds: int, memory: int) -> None:
+    """Limit CPU time, memory, open files and more. The hard limits are set too, so that none can be raised."""
     for kind, value in (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, memory),
@@ -134,15 +134,15 @@ def limit(seconds: int, memory: int) -> None:
 
 
 def drop_privileges() -> None:
-    """No capability is left and none can come back, also for root."""
+    """Drop all capabilities permanently, also for root."""
     check(prctl(PR_SET_NO_NEW_PRIVS, 1), "the kernel lacks PR_SET_NO_NEW_PRIVS")
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))  # version 3, this process
     check(libc.capset(header, ctypes.create_string_buffer(24)), "capabilities cannot be dropped")
 
 
 def hide_files() -> None:
-    """Landlock: only the standard library and the libraries it loads can be read."""
-    need = "Landlock is missing, which needs Linux 5.13 or later with `landlock` among the kernel's lsm= modules"
+    """Landlock: allow reading only the standard library and the libraries it loads."""
+    need = "Landlock is missing; it needs Linux 5.13 or later with `landlock` among the kernel's lsm= modules"
     handled = ctypes.c_uint64(ALL_FILE_ACCESS)
     rules = check(libc.syscall(LANDLOCK_CREATE, ctypes.byref(handled), ctypes.sizeof(handled), 0), need)
     own = {
@@ -161,16 +161,16 @@ def hide_files() -> None:
 
 
 def filter_calls() -> None:
-    """seccomp: the calls above and opening files to read; any other is missing, as in an older kernel."""
+    """seccomp: allow the calls listed above and opening files for reading. Others fail as if unknown to the kernel."""
     name = os.uname().machine
     if name not in MACHINES:
         raise OSError(f"there is no list of system calls for {name} machines, only for {' and '.join(MACHINES)}")
     machine = MACHINES.index(name)
     numbers = [number for both in ALLOWED.values() if (number := both[machine]) is not None]
-    steps = [  # operation, steps to skip if so and if not, value
-        (LOAD, 0, 0, 4),  # the kind of machine code that calls
+    steps = [  # operation, steps to skip if true, steps to skip if false, value
+        (LOAD, 0, 0, 4),  # the architecture of the calling code
         (JUMP_IF_EQUAL, 1, 0, AUDIT_ARCH[machine]),
-        (RETURN, 0, 0, KILL_PROCESS),  # in 32-bit code other calls have these numbers
+        (RETURN, 0, 0, KILL_PROCESS),  # the numbers mean other calls in 32-bit code
         (LOAD, 0, 0, 0),  # the call's number
         *allow(numbers),
         (JUMP_IF_EQUAL, 0, 4, OPENAT[machine]),
@@ -199,7 +199,7 @@ def allow(values: Iterable[int]) -> Iterator[tuple[int, int, int, int]]:
 
 def main() -> None:
     seconds, memory, parent = map(int, sys.argv[1:])
-    # The kernel ends this process if its parent ends; the second line is for a parent that ended before
+    # The kernel kills this process when its parent ends; the parent may have ended before this call
     check(prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "the kernel lacks PR_SET_PDEATHSIG")
     if os.getppid() != parent:
         os._exit(1)
@@ -211,12 +211,12 @@ def main() -> None:
         os.dup2(nothing, stream)
     os.close(nothing)
     os.environ.clear()
-    program = types.ModuleType("program")  # not `__main__`, as a module that tests import: no demonstration runs
-    sys.modules["program"] = sys.modules["__main__"] = program  # where pickle and dataclasses look a class up
+    program = types.ModuleType("program")  # not `__main__`, so that a program's demonstration does not run
+    sys.modules["program"] = sys.modules["__main__"] = program  # pickle and dataclasses look classes up here
     sys.argv = ["program"]
-    write, leave = os.write, os._exit  # the program may replace them
+    write, leave = os.write, os._exit  # the program can replace them
     try:
-        limit(seconds, memory)
+        set_limits(seconds, memory)
         drop_privileges()
         hide_files()
         filter_calls()
@@ -225,9 +225,9 @@ def main() -> None:
         leave(1)
     write(answer, b"ready\n")
     try:
-        # As text, since bytes are read by the coding that they name, and without this file's imports from __future__
+        # A string, because a coding comment would apply to bytes; without this file's imports from __future__
         exec(compile(source.decode("utf-8-sig"), "program", "exec", dont_inherit=True), program.__dict__)
-    except BaseException as error:  # SystemExit too: the end was not reached
+    except BaseException as error:  # also SystemExit: the program did not reach its end
         write(answer, type(error).__name__.encode())
         leave(1)
     write(answer, secret)

@@ -1,21 +1,21 @@
-"""Runs a Python program written by a model in a process of its own that can neither change nor reach anything.
+"""Runs a Python program written by a model in a separate process that can neither change nor reach anything else.
 
-The same for root and for other users, in containers too; no privilege is needed (`child.py` sets it up from
-inside the new process):
+`child.py` sets up the restrictions from inside the new process. They need no privilege and are the same for root and
+for other users, also in containers:
 
-- system calls: a seccomp filter allows some 60 of them. No other process or thread can be started, no network or other
-  socket opened, no file written, made, renamed or deleted, no other process signalled or looked into;
-- files: Landlock lets it read the interpreter's own library, nothing else: no home, no data, no /proc;
+- system calls: a seccomp filter allows about 60 of them. The program cannot start a process or thread, open a socket,
+  write, create, rename or delete a file, or signal or inspect another process;
+- files: Landlock lets it read the interpreter's library and nothing else: no home folder, no data, no /proc;
 - nothing is inherited: an empty environment, no file descriptors, /dev/null for input and output, no privileges, a
-  session of its own, an empty working folder that is removed afterwards;
-- limits: CPU time, memory and open files by the kernel, wall-clock time by the parent, whose end is the program's too.
+  new session, and an empty working folder that is removed afterwards;
+- limits: the kernel limits CPU time, memory and open files, the parent wall-clock time. The program ends with it.
 
 If the kernel lacks one of these, the program is not run and the error says what is missing.
 
-What does not hold it: it can see whether a file exists and how large it is, not what is in it; a fault of the kernel
-in an allowed call is one here. And a program shares its process with its tests, so it can cheat them if it means to.
-What is reported is whether the text was run to its end, which no exit status, output or early exit can feign; but a
-program written against this very file can find the secret that says so in its own memory, as any can make `==` true.
+Remaining weaknesses: the program can see whether a file exists and how large it is, but not its content. A kernel bug
+in an allowed call affects the sandbox too. A program shares its process with its tests, so it can cheat them on
+purpose. The result says whether the source ran to its end, which no exit status, output or early exit can forge; but a
+program written against this file can find the secret that proves it in its own memory, as any can make `==` true.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ from typing import IO
 
 _CHILD = Path(__file__).with_name("child.py")
 _READY = b"ready\n"
-_MOST_BYTES = 1024  # of an answer: a program may write there too
-_WALL_PER_CPU = 2.0  # waits for a busy machine
+_MAX_ANSWER_BYTES = 1024  # the program can write to the same pipe
+_WALL_PER_CPU = 2.0  # allows for a busy machine
 
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What became of a program.
+    """The result of a program.
 
     Args:
-        passed (`bool`): Whether it was run to its end.
-        reason (`str`): Otherwise why not: an exception's name, a signal, the time limit. The program may forge it.
+        passed (`bool`): Whether it ran to its end.
+        reason (`str`, *optional*, defaults to `""`): Why it did not: an exception's name, a signal or the time limit.
+            The program can forge it.
     """
 
     passed: bool
@@ -53,23 +54,21 @@ class ProgramResult:
 
 
 def run_program(source: str, seconds: float = 5.0, memory: int = 2**30) -> ProgramResult:
-    """Run Python source in a contained process of its own, with the standard library only.
-
-    It is run as a module, not as `__main__`. It cannot start threads or processes, nor write files. May be called from
-    several threads at once.
+    """Run Python source in a sandboxed process with the standard library only, as a module (not as `__main__`). Safe
+    to call from several threads at once.
 
     Args:
-        source (`str`): The program, its tests included. It passes if its last statement is done; not if it raises or
-            exits before, with whatever status.
+        source (`str`): The program, including its tests. It passes if it completes its last statement. It does not
+            pass if it raises or exits earlier, whatever the exit status.
         seconds (`float`, *optional*, defaults to `5.0`): Limit on CPU time, rounded up to whole seconds. The limit on
-            wall-clock time is twice that.
-        memory (`int`, *optional*, defaults to `2**30`): Limit on its address space, in bytes.
+            wall-clock time is twice as long.
+        memory (`int`, *optional*, defaults to `2**30`): Limit on the address space, in bytes.
 
     Raises:
-        RuntimeError: If the program cannot be contained on this machine; it is then not run.
+        RuntimeError: If this machine lacks a part of the sandbox. The program is then not run.
     """
     if sys.platform != "linux":
-        raise RuntimeError(f"Generated programs can be contained on Linux only, not on {sys.platform}; none was run.")
+        raise RuntimeError(f"Generated programs can be sandboxed on Linux only, not on {sys.platform}; none was run.")
     secret = secrets.token_bytes(16)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as request:
         request.write(secret + source.encode(errors="surrogatepass"))
@@ -81,7 +80,7 @@ def run_program(source: str, seconds: float = 5.0, memory: int = 2**30) -> Progr
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=folder,
-            # Some interpreters find their own library through it; the child clears it
+            # Some interpreters find their own library through it; the child clears its environment
             env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             start_new_session=True,
         )
@@ -95,8 +94,8 @@ def run_program(source: str, seconds: float = 5.0, memory: int = 2**30) -> Progr
     if not answer.startswith(_READY):
         problem = answer.decode(errors="replace") or f"{sys.executable} did not start ({_status(process.returncode)})"
         raise RuntimeError(
-            f"A generated program cannot be contained on this machine and was not run: {problem}. Run this on Linux "
-            "5.13 or later, in a container only if its seccomp profile allows Landlock, as Docker's default does."
+            f"A generated program cannot be sandboxed on this machine and was not run: {problem}. Use Linux 5.13 or "
+            "later; in a container, its seccomp profile must allow Landlock, as Docker's default does."
         )
     if answer == _READY + secret:
         return ProgramResult(True)
@@ -106,13 +105,13 @@ def run_program(source: str, seconds: float = 5.0, memory: int = 2**30) -> Progr
 
 
 def _read(pipe: IO[bytes], deadline: float) -> tuple[bytes, bool]:
-    """What comes out of a pipe until its end, its most bytes or the deadline, and whether the deadline was kept."""
-    poll, answer = select.poll(), b""  # unlike `select`, also for descriptors above 1023
+    """Read a pipe to its end, the maximum number of bytes or the deadline; also says whether it met the deadline."""
+    poll, answer = select.poll(), b""  # `select.select` does not support descriptors above 1023
     poll.register(pipe, select.POLLIN)
-    while len(answer) < _MOST_BYTES:
+    while len(answer) < _MAX_ANSWER_BYTES:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             return answer, False
-        if not (chunk := os.read(pipe.fileno(), _MOST_BYTES)):
+        if not (chunk := os.read(pipe.fileno(), _MAX_ANSWER_BYTES)):
             break
         answer += chunk
     return answer, True

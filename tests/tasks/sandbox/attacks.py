@@ -1,28 +1,13 @@
-"""Generated programs do no harm and cannot feign a pass; good ones pass.
+"""Programs for the sandbox: attacks, cheats and harmless ones; and what the attacks aim at."""
 
-Each attack is written so that it would pass if it worked. Those that harm nothing but a scratch folder are first run
-uncontained, to show that they do work.
-"""
-
-import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
-import pytest
+from hf_autojudge.tasks.sandbox import program
 
-from hf_autojudge.tasks import sandbox
-from hf_autojudge.tasks.sandbox.program import run_program
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs are run on Linux only")
-
-ATTACKS = {  # FOLDER, PORT, NAME and PACKAGE are defined before each
+ATTACKS = {  # each is preceded by definitions of FOLDER, PORT, NAME and PACKAGE
     "delete": "import os; os.remove(FOLDER + '/open.txt')",
     "delete all": "import shutil; shutil.rmtree(FOLDER + '/full')",
     "overwrite": "open(FOLDER + '/open.txt', 'w').write('harm')",
@@ -120,7 +105,7 @@ else:
     "recursion": "import sys; sys.setrecursionlimit(10**9)\ndef f(x): return f([x])\nf(0)",
     "deep nesting": "eval('(' * 10**6)",
 }
-UNHARMFUL = [  # these work where nothing contains them
+WORK_OUTSIDE = [  # attacks that work outside the sandbox and harm only a scratch folder
     *(
         "delete",
         "overwrite",
@@ -191,7 +176,7 @@ except FileNotFoundError:
 
 
 class World:
-    """What attacks aim at, and whether it is still as it was."""
+    """What the attacks aim at, and whether it has changed."""
 
     def __init__(self, folder: Path):
         self.folder, self.name = folder, str(folder)
@@ -207,17 +192,17 @@ class World:
         self.unix = socket.socket(socket.AF_UNIX)
         self.unix.bind("\0" + self.name)
         self.unix.listen()
-        for one in (self.tcp, self.udp, self.unix):
-            one.setblocking(False)
+        for listener in (self.tcp, self.udp, self.unix):
+            listener.setblocking(False)
         self.inheritable = os.dup(self.tcp.fileno())
         os.set_inheritable(self.inheritable, True)
-        self.package = Path(shutil.copy(sandbox.__file__, folder))
+        self.package = Path(shutil.copy(program.__file__, folder))
         self.before = self.files()
 
     def files(self) -> dict:
         return {
-            str(p): (p.stat().st_mode, p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"")
-            for p in self.folder.rglob("*")
+            str(path): (path.stat().st_mode, path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+            for path in self.folder.rglob("*")
         }
 
     def prelude(self) -> str:
@@ -237,216 +222,6 @@ class World:
         return found
 
     def close(self) -> None:
-        for one in (self.tcp, self.udp, self.unix):
-            one.close()
+        for listener in (self.tcp, self.udp, self.unix):
+            listener.close()
         os.close(self.inheritable)
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path / "world")
-    yield made
-    made.close()
-
-
-def left_over() -> list[str]:
-    """Processes of sandboxes of this one, and what any sandbox left behind: children given to process 1."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int(entry.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            if b"sandbox_child.py" in entry.joinpath("cmdline").read_bytes() and parent in (1, os.getpid()):
-                found.append(entry.name)
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.parametrize("name", UNHARMFUL)
-def test_these_attacks_work_uncontained(name, world):
-    source = world.prelude() + ATTACKS[name]
-    run = subprocess.run([sys.executable, "-c", source], stdout=subprocess.DEVNULL, timeout=20, close_fds=False)
-    assert run.returncode == 0
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attack(name, world, capfd):
-    result = run_program(world.prelude() + ATTACKS[name], seconds=2, memory=2**28)
-    assert not result.passed and result.reason
-    assert not world.harm() and not left_over()
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "while True: pass",
-        """
-import signal
-for number in range(1, 65):
-    try:
-        signal.signal(number, signal.SIG_IGN)
-    except (OSError, ValueError):
-        pass
-while True:
-    pass
-""",
-        "import time; time.sleep(1000)",
-        "import threading; threading.Lock().acquire() and threading.Event().wait()",
-        "x = 9**9**9",
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-    ],
-)
-def test_endless(source):
-    began = time.monotonic()
-    result = run_program(source, seconds=0.5)
-    assert not result.passed and result.reason in ("time limit", "ended by SIGKILL")
-    assert time.monotonic() - began < 4 and not left_over()
-
-
-@pytest.mark.parametrize("name", CHEATS)
-def test_cheat(name, capfd):
-    assert not run_program(CHEATS[name] + "\nassert 1 == 2").passed
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_good(name, capfd):
-    result = run_program(GOOD[name])
-    assert result.passed and not result.reason
-    assert capfd.readouterr() == ("", "")
-
-
-def test_reasons():
-    assert run_program("assert False").reason == "AssertionError"
-    assert run_program("def f(x: List[int]): pass").reason == "NameError"  # annotations are computed
-    assert run_program("import numpy").reason == "ModuleNotFoundError"
-    assert run_program("import ctypes; ctypes.string_at(0)").reason == "ended by SIGSEGV"
-    assert run_program("bytearray(10**8)", memory=10**8).reason == "MemoryError"
-
-
-def test_working_folder_is_removed(monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert run_program(f"import os; assert os.getcwd().startswith({str(tmp_path)!r})").passed
-    assert not list(tmp_path.iterdir())
-
-
-def test_from_several_threads():
-    results: dict[int, bool] = {}
-
-    def run(i: int) -> None:
-        results[i] = run_program(f"assert {i} % 2 == 0").passed
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == {i: i % 2 == 0 for i in range(6)}
-
-
-def test_under_lower_limits():
-    code = f"""
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
-resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-sys.path.insert(0, {str(Path(sandbox.__file__).parent)!r})
-import sandbox
-assert sandbox.run_program("").passed
-"""
-    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
-
-
-def test_ends_with_its_parent(tmp_path):
-    path = Path(sandbox.__file__).parent
-    code = (
-        f"import sys; sys.path.insert(0, {str(path)!r}); import sandbox; sandbox.run_program('while True: pass', 60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-I", "-S", "-c", code])
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    deadline = time.monotonic() + 20
-    while not (found := children.read_text().split()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    (child,) = found
-    parent.kill()
-    parent.wait()
-    while running(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not running(child)
-
-
-def running(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize(
-    ("there", "missing", "message"),
-    [
-        ("LANDLOCK_RESTRICT = 444", "LANDLOCK_RESTRICT = 9444", "Landlock is missing"),
-        ("PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22", "PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 9022", "seccomp"),
-        ('MACHINES = ("x86_64", "aarch64")', 'MACHINES = ("sparc",)', "system calls"),
-        ("def main()", "def main(", "did not start"),
-    ],
-)
-def test_is_not_run_where_a_lock_is_missing(there, missing, message, monkeypatch, tmp_path):
-    source = Path(sandbox.__file__).with_name("sandbox_child.py").read_text()
-    assert there in source
-    child = tmp_path / "sandbox_child.py"
-    child.write_text(source.replace(there, missing))
-    monkeypatch.setattr(sandbox, "_CHILD", child)
-    with pytest.raises(RuntimeError, match=f"not run.*{message}"):
-        run_program(f"open({str(tmp_path / 'harm')!r}, 'x')")
-    assert not (tmp_path / "harm").exists()
-
-
-def test_is_not_run_elsewhere(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(RuntimeError, match="Linux only, not on darwin"):
-        run_program("")
-
-
-def test_as_an_ordinary_user():
-    """The same attacks by a user without privileges, whose interpreter and files these are."""
-    if os.getuid() != 0:
-        pytest.skip("the other tests ran as an ordinary user already")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # where every user can read
-        for file in ("sandbox.py", "sandbox_child.py"):
-            shutil.copy(Path(sandbox.__file__).with_name(file), folder)
-        # The folders above may be closed to other users
-        scratch = Path(folder, "world")
-        own = World(scratch)
-        try:
-            for path in (scratch, *scratch.rglob("*")):
-                os.chown(path, 65534, 65534)
-            own.before = own.files()
-            programs = {name: own.prelude() + source for name, source in ATTACKS.items()}
-            script = (
-                f"import json, sys; sys.path.insert(0, {folder!r}); import sandbox\n"
-                "passed = {n: sandbox.run_program(s, 2, 2**28).passed for n, s in json.load(sys.stdin).items()}\n"
-                "print(json.dumps(passed))"
-            )
-            for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-                user = {"user": 65534, "group": 65534, "extra_groups": []}
-                try:
-                    run = subprocess.run(
-                        [python, "-I", "-c", script],
-                        input=json.dumps(programs | GOOD),
-                        capture_output=True,
-                        text=True,
-                        cwd="/",
-                        check=True,
-                        **user,
-                    )
-                    break
-                except (PermissionError, FileNotFoundError):
-                    continue
-            else:
-                pytest.skip("no Python interpreter that other users can run")
-            assert json.loads(run.stdout) == {name: name in GOOD for name in programs | GOOD}
-            assert not own.harm()
-        finally:
-            own.close()

@@ -1,0 +1,185 @@
+"""Which candidate tokens are accepted, and which token follows them: functions without state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    LogitNormalization,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+from hf_autojudge.decoding.sequences import Sequences
+from hf_autojudge.judges import Judge, Window
+from hf_autojudge.runners.base import to_device
+
+if TYPE_CHECKING:
+    from hf_autojudge.decoding.candidates import Candidates
+
+# These read the logits only, so all positions go through them at once
+_READ_LOGITS_ONLY = (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    LogitNormalization,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One round, verified but not yet accepted.
+
+    Attributes:
+        window ([`Window`]): What judges read.
+        target_scores (`torch.FloatTensor` of shape `(B, K + 1, V)`): The target's processed logits.
+        draft_scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The processed logits the candidates were
+            drawn from; `None` if they were not sampled.
+        target_tokens (`torch.LongTensor` of shape `(B, K + 1)`): The target's own choices: argmax, or drawn from its
+            scores.
+        counts (`torch.LongTensor` of shape `(B, 1)`, *optional*): How many of each sequence's tokens are candidates;
+            `None`: all K.
+    """
+
+    window: Window
+    target_scores: torch.Tensor
+    draft_scores: torch.Tensor | None
+    target_tokens: torch.Tensor
+    counts: torch.Tensor | None = None
+
+
+def verify(
+    candidates: Candidates,
+    sequences: Sequences,
+    logits: torch.Tensor,
+    hidden: torch.Tensor | None,
+    processors: LogitsProcessorList,
+    do_sample: bool,
+) -> Verification:
+    """What the target says of a round's candidates.
+
+    Args:
+        candidates ([`Candidates`]): Of shape `(B, K)`.
+        sequences ([`Sequences`]): What the candidates follow.
+        logits (`torch.FloatTensor` of shape `(B, K + 1, V)`): The target's.
+        hidden (`torch.Tensor` of shape `(B, K + 1, H)`, *optional*): The target's last hidden states.
+        processors ([`LogitsProcessorList`])
+        do_sample (`bool`): Whether the call samples.
+    """
+    scores = process(processors, sequences, [candidates.tokens], logits)
+    if do_sample and candidates.scores is None:
+        target_tokens = sample(scores.softmax(-1))[..., 0]
+    else:
+        target_tokens = scores.argmax(-1)
+    all_candidates = min(candidates.counts) == candidates.tokens.shape[1]
+    return Verification(
+        Window(candidates.tokens, target_tokens[:, :-1], hidden, candidates.hidden, logits, candidates.logits),
+        scores,
+        candidates.scores,
+        target_tokens,
+        None if all_candidates else to_device(candidates.counts, logits.device)[:, None],
+    )
+
+
+def accepted_run(v: Verification, judge: Judge, threshold: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Accept what passes the standard test, or else what the judge accepts.
+
+    Returns:
+        Length of the leading run of accepted candidates, `torch.LongTensor` of shape `(B, 1)`; and which candidates
+        passed the standard test, `torch.BoolTensor` of shape `(B, K)`.
+    """
+    passed = _exact_match(v) if v.draft_scores is None else _speculative_sampling(v)
+    if passed.shape[1] == 0:
+        return v.target_tokens.new_zeros(len(passed), 1), passed
+    accepted = passed | judge.accept(v.window, threshold)
+    if v.counts is not None:
+        accepted &= torch.arange(accepted.shape[1], device=accepted.device) < v.counts
+    return accepted.long().cumprod(-1).sum(-1, keepdim=True), passed
+
+
+def _exact_match(v: Verification) -> torch.Tensor:
+    return v.window.draft_tokens == v.window.target_tokens
+
+
+def _speculative_sampling(v: Verification) -> torch.Tensor:
+    """Accept d with probability min(1, p(d) / q(d)) (Leviathan et al., arXiv 2211.17192, algorithm 1)."""
+    assert v.draft_scores is not None
+    tokens = v.window.draft_tokens[..., None]
+    p = v.target_scores[:, :-1].softmax(-1).gather(-1, tokens)[..., 0]
+    q = v.draft_scores.softmax(-1).gather(-1, tokens)[..., 0]
+    return torch.rand_like(p) * q < p
+
+
+def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tensor:
+    """The target's token after the n accepted candidates: its own choice, or, after a rejected sample, a draw from
+    norm(max(p - q, 0)) (arXiv 2211.17192, algorithm 1).
+
+    Args:
+        v ([`Verification`])
+        n (`torch.LongTensor` of shape `(B, 1)`): Accepted candidates, 0..K.
+        do_sample (`bool`): Whether the call samples.
+
+    Returns:
+        `torch.LongTensor` of shape `(B, 1)`.
+    """
+    if not do_sample or v.draft_scores is None or v.draft_scores.shape[1] == 0:
+        return v.target_tokens.gather(-1, n)
+    k, vocabulary = v.draft_scores.shape[1:]
+
+    def probabilities(scores: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        return scores.gather(1, position[..., None].expand(-1, -1, vocabulary))[:, 0].softmax(-1)
+
+    p = probabilities(v.target_scores, n)
+    residual = (p - probabilities(v.draft_scores, n.clamp(max=k - 1))).clamp(min=0)
+    # After a fully accepted window there is nothing to subtract; where p equals q up to rounding, nothing remains
+    use_residual = (n < (k if v.counts is None else v.counts)) & (residual.sum(-1, keepdim=True) > 0)
+    return sample(torch.where(use_residual, residual, p))
+
+
+def sample(probabilities: torch.Tensor) -> torch.Tensor:
+    """Draw one index from each distribution, shape `(..., V)`: shape `(..., 1)`.
+
+    As `torch.multinomial`, without its host-device synchronization (exponential race, as in gpt-fast)."""
+    return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1, keepdim=True)
+
+
+def process(
+    processors: LogitsProcessorList, sequences: Sequences, candidates: Sequence[torch.Tensor], logits: torch.Tensor
+) -> torch.Tensor:
+    """Apply logits processors at several positions, as transformers does in assisted decoding. Those that read tokens
+    see one sequence at a time.
+
+    Args:
+        processors ([`LogitsProcessorList`]): With none, `logits` is returned unchanged.
+        sequences ([`Sequences`]): A sequence reaches the processors with the padding in front of its prompt, as in
+            `generate`.
+        candidates (sequence of `torch.LongTensor` of shape `(A, ...)`): What follows the sequences, k tokens in all.
+        logits (`torch.FloatTensor` of shape `(A, n, V)`): The last of them follow all k candidates, those before one
+            candidate fewer each.
+    """
+    if not processors:
+        return logits
+    if all(type(p) in _READ_LOGITS_ONLY for p in processors):
+        return processors(sequences.ids, logits.flatten(0, 1)).view(logits.shape)
+    following = torch.cat([sequences.ids[:, :0], *(c.to(sequences.ids.device) for c in candidates)], dim=-1)
+    first = following.shape[1] - logits.shape[1] + 1  # candidates before the first position of `logits`
+    processed = []
+    for i, end in enumerate(sequences.ends):  # sequences differ in length, so one at a time
+        ids = torch.cat([sequences.prefix(i, end), following[i : i + 1]], dim=-1).to(logits.device)
+        positions = range(logits.shape[1])
+        one = logits[i : i + 1]
+        processed.append(torch.stack([processors(ids[:, : end + first + j], one[:, j].clone()) for j in positions], 1))
+    return torch.cat(processed)

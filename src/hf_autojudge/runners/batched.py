@@ -1,0 +1,74 @@
+"""Many sequences in one pass, each at its own position, over a cache that grows with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from hf_autojudge.runners.base import last_known_token, run_model, to_device
+from hf_autojudge.runners.slot_cache import SlotCache
+
+
+class BatchedRunner:
+    """A [`ModelRunner`] of several sequences; those that ended leave the cache.
+
+    Args:
+        model ([`PreTrainedModel`]): A decoder-only model of the kind that [`SlotCache`] takes.
+        num_sequences (`int`): Sequences.
+        max_length (`int`): The longest sequence, in tokens.
+        hidden_states (`bool`, *optional*, defaults to `False`): Also return what the output head reads.
+        num_token_ids (`int`, *optional*): The tokens to run have ids below this; default: the model's vocabulary size.
+
+    Raises:
+        ValueError: If the model cannot run sequences at different positions, or not as long as `max_length`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        num_sequences: int,
+        max_length: int,
+        hidden_states: bool = False,
+        num_token_ids: int = 0,
+    ) -> None:
+        self.model = model
+        self.num_cached = [0] * num_sequences
+        self._device = model.device
+        self._ends: torch.Tensor | None = None  # `num_cached` on the device, shape (B, 1), if all sequences ran
+        self._cache = SlotCache(model, num_sequences)
+        self._cache.set_max_length(max_length)
+        self._hidden_states = hidden_states
+        self._last_known_token = last_known_token(model, num_token_ids)
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        starts: Sequence[int],
+        logits_to_keep: int,
+        sequences: Sequence[int] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See [`ModelRunner.forward`]."""
+        chosen = None if sequences is None or len(sequences) == len(self.num_cached) else sequences
+        continues = chosen is None and self._ends is not None and list(starts) == self.num_cached
+        first = self._ends if continues else to_device(starts, self._device)[:, None]
+        assert first is not None
+        ends = [start + tokens.shape[1] for start in starts]
+        self._cache.make_room(max(ends))
+        tokens = tokens.to(self._device)
+        if self._last_known_token is not None:
+            tokens = tokens.clamp(max=self._last_known_token)
+        subset = None if chosen is None else to_device(chosen, self._device)
+        inputs = self._cache.prepare(tokens, first, logits_to_keep, subset)
+        found = run_model(self.model, inputs, logits_to_keep, self._hidden_states)
+        for sequence, end in zip(chosen or range(len(ends)), ends, strict=True):
+            self.num_cached[sequence] = end
+        self._ends = first + tokens.shape[1] if chosen is None else None
+        return found
+
+    def select(self, sequences: Sequence[int]) -> None:
+        """See [`ModelRunner.select`]."""
+        self.num_cached = [self.num_cached[i] for i in sequences]
+        self._ends = None
+        self._cache.select(to_device(sequences, self._device))
