@@ -203,7 +203,7 @@ def test_close_thresholds_get_different_names(llama_pair, head, task, tokenizer)
         ({"thresholds": []}, "needs at least one threshold"),
         ({"thresholds": [0.3, 0.3]}, "Names occur twice.*threshold 0.3"),
         ({"judges": {"plain greedy": TopKRule(2)}}, "Names occur twice.*plain greedy"),
-        ({"num_assistant_tokens": 0}, "num_assistant_tokens must be at least 1; got 0"),
+        ({"num_assistant_tokens": 0}, "num_assistant_tokens must be a whole number of at least 1; got 0"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1; got 0"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from hf_autojudge.decoding.sources import DEFAULT_NUM_ASSISTANT_TOKENS
+from hf_autojudge.decoding.candidates import DraftLength
 from hf_autojudge.evaluation.baselines import EXACT, PLAIN, DecodingStrategy, decoding_strategies
 from hf_autojudge.evaluation.metrics import load_metric
 from hf_autojudge.evaluation.report import Frontier, Questions, make_point
@@ -81,13 +81,13 @@ def measure_frontier(
         raise ValueError(
             f"There are no samples to measure {task.name} on (max_samples={max_samples}); pass one or more."
         )
-    if num_assistant_tokens is None:
-        num_assistant_tokens = _default_num_assistant_tokens(target, draft, named)
+    suggested = [judge.num_assistant_tokens for judge in named.values()]
+    length = DraftLength.resolve(target, draft, suggested, num_assistant_tokens=num_assistant_tokens)
+    num_assistant_tokens = length.num_assistant_tokens
     if max_new_tokens is None:
         max_new_tokens = task.max_new_tokens
-    for name, number in (("num_assistant_tokens", num_assistant_tokens), ("max_new_tokens", max_new_tokens)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}.")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
     strategies = decoding_strategies(target, draft, named, thresholds, num_assistant_tokens, max_new_tokens, baselines)
 
     ends = end_tokens(target.generation_config.eos_token_id)
@@ -145,12 +145,6 @@ def measure_frontier(
 
 def _name(judge: Judge) -> str:
     return type(judge).__name__ if isinstance(judge, torch.nn.Module) else repr(judge)
-
-
-def _default_num_assistant_tokens(target: PreTrainedModel, draft: PreTrainedModel, judges: Mapping[str, Judge]) -> int:
-    configured = [model.generation_config.num_assistant_tokens for model in (target, draft)]
-    wanted = [*configured, *(judge.num_assistant_tokens for judge in judges.values())]
-    return next((int(n) for n in wanted if n is not None), DEFAULT_NUM_ASSISTANT_TOKENS)
 
 
 def _timed(strategy: DecodingStrategy, prompt: list[int], device: torch.device) -> tuple[list[int], int, float]:
