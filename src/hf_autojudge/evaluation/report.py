@@ -124,7 +124,7 @@ class Frontier:
 
         s = self.settings
         table = Table(
-            title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidates a round, "
+            title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidate tokens per round, "
             f"{s['device_name']}",
             caption="Below each figure its 95% bootstrap interval over questions. @: threshold. Accepted: tokens per "
             f"target call; ratio: to threshold 0. Difference and length: to {s['reference']}.",
