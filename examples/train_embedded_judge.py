@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from tqdm import tqdm
 
-from hf_autojudge import KLRule, TopKRule
+from hf_autojudge import Judge, KLRule, TopKRule
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
 from hf_autojudge.evaluation import measure_frontier, plot_frontier
@@ -65,11 +65,12 @@ def main() -> None:
     head.config.threshold = choice.threshold
     save_judge(args.out, head, fit=result.metrics(), calibration=asdict(choice) | {"settings": measured.settings})
 
-    rules = {"top-2": TopKRule(2), "top-3": TopKRule(3), "KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
+    judges: dict[str, Judge] = {"AutoJudge": head, "top-2": TopKRule(2), "top-3": TopKRule(3)}
+    judges |= {"KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
     frontier = measure_frontier(
         target,
         draft,
-        {"AutoJudge": head, **rules},
+        judges,
         task,
         thresholds,
         tokenizer=tokenizer,
