@@ -1,6 +1,6 @@
-"""Measure a judge, or rules without training, on GSM8K with any pair of models.
+"""Measure a judge, or training-free rules, on GSM8K with any pair of models.
 
-python examples/benchmark_gsm8k.py --target org/large --draft org/small --judge org/judge --rule topk:4 --limit 200
+python examples/benchmark_gsm8k.py --target org/large --draft org/small --judge org/judge --max-samples 200
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def main() -> None:
         "--rule", type=parse_rule, action="append", default=[], help="topk:<k> or kl:<tau>; repeatable"
     )
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3, 0.5])
-    parser.add_argument("--data", default="openai/gsm8k", help="Hub name or a file of test questions")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--no-baselines", action="store_true", help="no plain greedy, no transformers' assisted")
+    parser.add_argument("--dataset", default="openai/gsm8k", help="Hub name or a file of test samples")
+    parser.add_argument("--max-samples", type=int, help="maximum number of test samples")
+    parser.add_argument("--no-baselines", action="store_true", help="without plain greedy and transformers' assisted")
     parser.add_argument("--num-assistant-tokens", type=int)
     parser.add_argument("--max-new-tokens", type=int, default=400)
     parser.add_argument("--dtype", default="bfloat16")
@@ -44,12 +44,12 @@ def main() -> None:
     if args.judge:
         judges["AutoJudge"] = AutoJudgeHead.from_pretrained(args.judge)
     settings = {"num_assistant_tokens": args.num_assistant_tokens, "max_new_tokens": args.max_new_tokens}
-    settings |= {"limit": args.limit, "baselines": not args.no_baselines}
-    tokenizer, task = AutoTokenizer.from_pretrained(args.target), gsm8k_task(args.data)
-    found = measure_frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
-    found.to_json(f"{args.out}.json")
-    plot_frontier(found, f"{args.out}.png")
-    Console(width=140).print(found.table())
+    settings |= {"max_samples": args.max_samples, "baselines": not args.no_baselines}
+    tokenizer, task = AutoTokenizer.from_pretrained(args.target), gsm8k_task(args.dataset)
+    frontier = measure_frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
+    frontier.to_json(f"{args.out}.json")
+    plot_frontier(frontier, f"{args.out}.png")
+    Console(width=140).print(frontier.table())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""How many candidates to draft: a constant number, the heuristic schedule, or stopping at an unsure candidate, on the
-embedded pair; alternating runs, medians.
+"""How many candidate tokens to draft: a constant number, the heuristic schedule, or stopping after a candidate of low
+probability. On the embedded pair; alternating runs, medians.
 
 python examples/compare_draft_lengths.py --judge hub_cards/embedded-pair
 """
@@ -40,8 +40,8 @@ def main() -> None:
     heuristic = {"num_assistant_tokens": 20, "num_assistant_tokens_schedule": "heuristic"}
     policies["heuristic, from 20"] = heuristic
     for confidence in (0.4, 0.6, 0.8):
-        sure = {"num_assistant_tokens": 40, "assistant_confidence_threshold": confidence}
-        policies[f"confidence {confidence}, at most 40"] = sure
+        policy = {"num_assistant_tokens": 40, "assistant_confidence_threshold": confidence}
+        policies[f"confidence {confidence}, at most 40"] = policy
 
     speeds: dict[str, list[float]] = {name: [] for name in policies}
     stats: dict[str, JudgeStats] = {}
@@ -54,17 +54,17 @@ def main() -> None:
             speeds[name].append(total.new_tokens / (time.perf_counter() - start))
             stats[name] = total
     title = f"{args.judge or 'exact match'}, {args.problems} validation problems, medians of {args.runs} runs"
-    table = Table("policy", "tokens/s", "accepted per target call", "candidates a round", title=title)
-    rows = []
+    table = Table("policy", "tokens/s", "accepted per target call", "candidates per round", title=title)
+    results = []
     for name, total in stats.items():
-        row = {"policy": name, "tokens_per_second": statistics.median(speeds[name]), **total.to_dict()}
-        rows.append(row)
+        result = {"policy": name, "tokens_per_second": statistics.median(speeds[name]), **total.to_dict()}
+        results.append(result)
         drafted = f"{total.drafted / total.rounds:.1f}"
-        table.add_row(name, f"{row['tokens_per_second']:.0f}", f"{total.accepted_per_target_call:.2f}", drafted)
+        table.add_row(name, f"{result['tokens_per_second']:.0f}", f"{total.accepted_per_target_call:.2f}", drafted)
     Console(width=100).print(table)
     if args.out:
         with open(args.out, "w") as file:
-            json.dump({"arguments": vars(args), "rows": rows}, file, indent=1)
+            json.dump({"arguments": vars(args), "rows": results}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""The four verbs in Python, at length: how the published judge of the embedded pair was made and measured.
+"""The four verbs in Python: how the published judge of the embedded pair was trained and measured.
 
 python examples/train_embedded_judge.py --out hub_cards/embedded-pair --labels /tmp/labels
 
-Labels are mined on training problems, the threshold is chosen on validation problems, and the test problems are used
-once, by the report. Takes about three quarters of an hour on one CPU core; an interrupted labelling goes on where it
-stopped.
+Labels are mined on training problems, the threshold is chosen on validation problems, and only the report uses test
+problems. This takes about 45 minutes on one CPU core. Labelling resumes where it was interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from rich.console import Console
 from tqdm import tqdm
 
-from hf_autojudge import KLRule, TopKRule
+from hf_autojudge import Judge, KLRule, TopKRule
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
 from hf_autojudge.evaluation import measure_frontier, plot_frontier
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=2000, help="problems to mine")
     parser.add_argument("--validation", type=int, default=500, help="problems to choose the threshold on")
     parser.add_argument("--test", type=int, default=500, help="problems to report on")
-    parser.add_argument("--num-assistant-tokens", type=int, default=32, help="candidate tokens a round")
+    parser.add_argument("--num-assistant-tokens", type=int, default=32, help="candidate tokens per round")
     parser.add_argument("--recalls", type=float, nargs="+", default=[1.0, 0.995, 0.99, 0.98, 0.95])
     parser.add_argument("--max-accuracy-drop", type=float, default=0.01)
     parser.add_argument("--confidence", type=float, default=0.8)
@@ -44,14 +43,16 @@ def main() -> None:
     target, draft, tokenizer = load_pair()
     pair = (target, draft, tokenizer, task)
 
-    for _ in tqdm(label_samples(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"):
+    for _ in tqdm(
+        label_samples(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"
+    ):
         pass
     result = fit_store(target, draft, args.labels, args.num_assistant_tokens, features=FEATURES, validation_share=0.25)
     head = result.head
     console.print(f"AUC {result.auc:.4f} at C = {result.c:.3g}, {result.share_important:.1%} important")
 
-    rows = head.config.thresholds
-    thresholds = sorted({max(r["threshold"] for r in rows if r["recall"] >= recall) for recall in args.recalls})
+    table = head.config.thresholds
+    thresholds = sorted({max(r["threshold"] for r in table if r["recall"] >= recall) for recall in args.recalls})
     choice, measured = calibrate_threshold(
         head,
         *pair,
@@ -64,20 +65,21 @@ def main() -> None:
     head.config.threshold = choice.threshold
     save_judge(args.out, head, fit=result.metrics(), calibration=asdict(choice) | {"settings": measured.settings})
 
-    rules = {"top-2": TopKRule(2), "top-3": TopKRule(3), "KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
-    found = measure_frontier(
+    judges: dict[str, Judge] = {"AutoJudge": head, "top-2": TopKRule(2), "top-3": TopKRule(3)}
+    judges |= {"KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
+    frontier = measure_frontier(
         target,
         draft,
-        {"AutoJudge": head, **rules},
+        judges,
         task,
         thresholds,
         tokenizer=tokenizer,
-        rows=task.load("test", args.test),
+        samples=task.load("test", args.test),
     )
-    found.to_json(f"{args.out}/frontier.json")
-    plot_frontier(found, f"{args.out}/frontier.png")
+    frontier.to_json(f"{args.out}/frontier.json")
+    plot_frontier(frontier, f"{args.out}/frontier.png")
     write_card(args.out)
-    console.print(found.table())
+    console.print(frontier.table())
 
 
 if __name__ == "__main__":

@@ -29,14 +29,13 @@ def fourth_word(text: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def task():
-    """The outcome is the fourth word; the right one is in the row."""
-
-    rows = [{"ids": [1, 3 + i, 20 - i, 5], "answer": f"the right is w{i + 3}"} for i in range(6)]
+    """The outcome is the fourth word; the right one is in the sample."""
+    samples = [{"ids": [1, 3 + i, 20 - i, 5], "answer": f"the right is w{i + 3}"} for i in range(6)]
     return Task(
         "toy",
-        lambda row, _tokenizer: row["ids"],
-        lambda row, one, other: fourth_word(one) == fourth_word(other),
-        lambda split, limit: rows[:limit],
+        lambda sample, _tokenizer: sample["ids"],
+        lambda sample, one, other: fourth_word(one) == fourth_word(other),
+        lambda split, max_samples: samples[:max_samples],
         max_new_tokens=16,
     )
 
@@ -47,5 +46,11 @@ def head():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, generator=generator) / 8
     return AutoJudgeHead.from_linear(
-        weight, 0.0, torch.zeros(64), torch.ones(64), draft_hidden_size=32, target_hidden_size=32, num_candidate_tokens=4
+        weight,
+        0.0,
+        torch.zeros(64),
+        torch.ones(64),
+        draft_hidden_size=32,
+        target_hidden_size=32,
+        num_candidate_tokens=4,
     )

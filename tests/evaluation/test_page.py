@@ -24,7 +24,7 @@ def answer(pair, judge, ids, threshold=None, **options):
 @pytest.mark.parametrize("ids", PROMPTS)
 @pytest.mark.parametrize("which", ["exact", "head", "accept all", "top-3"])
 @pytest.mark.parametrize("length", [17, 24])
-def test_trace_says_what_generate_did(llama_pair, head, tokenizer, ids, which, length):
+def test_trace_equals_what_generate_did(llama_pair, head, tokenizer, ids, which, length):
     judges = {"exact": ExactMatchRule(), "top-3": TopKRule(3)}
     judge, threshold = judges.get(which, head), {"head": 0.5, "accept all": 1.0}.get(which)
     options = {"max_new_tokens": length, "num_assistant_tokens": 4}
@@ -37,35 +37,35 @@ def test_trace_says_what_generate_did(llama_pair, head, tokenizer, ids, which, l
     labels = [t.label for t in trace.tokens]
     assert (trace.stats.matched, trace.stats.accepted_by_judge) == (stats.matched, stats.accepted_by_judge)
     assert labels.count("match") == stats.matched
-    assert labels.count("kept") == stats.accepted_by_judge
-    # every round ends in the target's token, but a round that the end of the text cuts
+    assert labels.count("accepted") == stats.accepted_by_judge
+    # Every round ends in the target's token, except one that the end of the answer cuts
     assert stats.rounds - (labels.count("corrected") + labels.count("bonus")) in (0, 1)
     for piece in trace.tokens:
-        assert (piece.other is not None) == (piece.label in ("kept", "corrected"))
+        assert (piece.other is not None) == (piece.label in ("accepted", "corrected"))
         if piece.other is not None:
             assert piece.other != tokenizer.decode([piece.token])
             assert (piece.importance is not None) == (judge is head)
-        if which == "head" and piece.label in ("kept", "corrected"):
-            assert (piece.importance < 0.5) == (piece.label == "kept")
+        if which == "head" and piece.label in ("accepted", "corrected"):
+            assert (piece.importance < 0.5) == (piece.label == "accepted")
 
 
-def test_labels_are_the_target_s_own_choices(llama_pair, tokenizer):
-    """A corrected or matching token is the target's argmax after the text so far; a kept one is not."""
+def test_labels_follow_from_the_target_s_choices(llama_pair, tokenizer):
+    """A corrected or matching token is the target's argmax after the tokens before it; an accepted one is not."""
     ids = PROMPTS[0]
     trace = trace_answer(*llama_pair, TopKRule(3), tokenizer, ids, max_new_tokens=20, num_assistant_tokens=4)
     new = [t.token for t in trace.tokens]
     with torch.no_grad():
         choices = llama_pair[0](torch.tensor([ids + new])).logits[0, len(ids) - 1 : -1].argmax(-1).tolist()
-    assert any(t.label == "kept" for t in trace.tokens)
+    assert any(t.label == "accepted" for t in trace.tokens)
     for piece, choice in zip(trace.tokens, choices, strict=True):
-        assert (piece.token == choice) == (piece.label != "kept")
+        assert (piece.token == choice) == (piece.label != "accepted")
 
 
-def test_page_escapes_and_stands_alone(tmp_path):
+def test_page_escapes_and_has_no_external_assets(tmp_path):
     evil = "<script>alert('x')</script> & \"q\"\n"
     tokens = [
         TokenTrace(5, evil, "match"),
-        TokenTrace(6, "<b>", "kept", other='"><i>', importance=0.25),
+        TokenTrace(6, "<b>", "accepted", other='"><i>', importance=0.25),
         TokenTrace(7, "\n", "corrected", other="a"),
         TokenTrace(8, "end", "bonus"),
     ]
@@ -75,6 +75,6 @@ def test_page_escapes_and_stands_alone(tmp_path):
     assert "<script" not in page and "<b>" not in page and "<i>" not in page
     assert not re.search(r"(src|href)=|@import|url\(", page)
     assert "&lt;script&gt;" in page
-    assert "importance 0.250" in page and "the target wanted" in page and "the draft wanted" in page
+    assert "importance 0.250" in page and "the target chose" in page and "the draft chose" in page
     assert "<td>3.00</td>" in page
-    assert page.count('class="kept"') == 3  # twice the token, once the legend
+    assert page.count('class="accepted"') == 3  # the token in both answers, and the legend

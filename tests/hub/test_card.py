@@ -53,7 +53,7 @@ def test_reads_the_folder(tmp_path, measured):
     assert "0.812" in text and "head, threshold 0.1" in text and "](frontier.png)" not in text
 
 
-def test_leaves_out_what_is_not_known_and_shows_no_paths(tmp_path):
+def test_leaves_out_missing_data_and_shows_no_paths(tmp_path):
     text = write_card(tmp_path, make_config(target=str(tmp_path / "models/t"), draft=None, thresholds=None)).content
     assert str(tmp_path) not in text
     assert "base_model" not in text

@@ -1,4 +1,5 @@
-"""The fourth verb: accuracy against speed, and a look at single answers. Needs `pip install hf_autojudge[eval]`."""
+"""The fourth verb, evaluate: accuracy against speed, and single answers token by token. Needs
+`pip install hf_autojudge[eval]`."""
 
 from hf_autojudge.evaluation.benchmark import measure_frontier
 from hf_autojudge.evaluation.metrics import load_metric
@@ -14,8 +15,8 @@ __all__ = [
     "Questions",
     "TokenTrace",
     "answer_page",
-    "measure_frontier",
     "load_metric",
+    "measure_frontier",
     "plot_frontier",
     "trace_answer",
 ]

@@ -1,4 +1,4 @@
-"""The ways to decode that a frontier compares: baselines, threshold 0, judges."""
+"""The decoding strategies that a frontier compares: baselines, and judges at thresholds."""
 
 from __future__ import annotations
 
@@ -21,79 +21,97 @@ EXACT = "threshold 0"
 
 
 @dataclass(frozen=True)
-class Method:
-    """A way to decode: `run(ids, mask)` gives the new token ids and the number of target calls."""
+class DecodingStrategy:
+    """A baseline, or a judge at a threshold.
+
+    Attributes:
+        name (`str`): Unique within a frontier.
+        judge (`str`): The judge's name; equal to `name` for baselines.
+        threshold (`float`, *optional*): `None` for baselines and for judges without a threshold.
+        run (`Callable`): Maps the prompt's token ids, shape `(1, n)`, to the new token ids and the number of target
+            forward passes.
+    """
 
     name: str
     judge: str
     threshold: float | None
-    run: Callable[[torch.Tensor, torch.Tensor], tuple[list[int], int]]
+    run: Callable[[torch.Tensor], tuple[list[int], int]]
 
 
-def make_methods(
+def decoding_strategies(
     target: PreTrainedModel,
     draft: PreTrainedModel,
     judges: Mapping[str, Judge],
     thresholds: Sequence[float],
-    k: int,
+    num_assistant_tokens: int,
     max_new_tokens: int,
     baselines: bool,
-) -> list[Method]:
-    """All methods of a run, in the order of the report. Raises `ValueError` for bad thresholds and names that occur
-    twice."""
+) -> list[DecodingStrategy]:
+    """All strategies of a frontier, greedy, in the order of its report; see [`measure_frontier`] for the arguments.
+
+    Raises:
+        ValueError: If a threshold is not in [0, 1], a judge needs a threshold and there is none, or a name occurs
+            twice.
+    """
     thresholds = sorted(check_threshold(t) for t in thresholds)
     greedy = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
     drafting = {
-        "num_assistant_tokens": k,
+        "num_assistant_tokens": num_assistant_tokens,
         "num_assistant_tokens_schedule": "constant",
         "assistant_confidence_threshold": 0.0,
     }
 
-    def plain(ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[int], int]:
-        new = _new_tokens(target.generate(ids, attention_mask=mask, **greedy), ids)
-        return new, len(new)  # one pass a token
+    def generate(ids: torch.Tensor, **options: Any) -> tuple[list[int], Any]:
+        output = target.generate(ids, attention_mask=torch.ones_like(ids), **greedy, **options)
+        return output.sequences[0, ids.shape[1] :].tolist(), output
 
-    def assisted(ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[int], int]:
+    def plain(ids: torch.Tensor) -> tuple[list[int], int]:
+        new_tokens, _ = generate(ids)
+        return new_tokens, len(new_tokens)  # one forward pass per token
+
+    def assisted(ids: torch.Tensor) -> tuple[list[int], int]:
         with generation_settings(draft, drafting), counted_calls(target) as calls:
-            output = target.generate(ids, attention_mask=mask, assistant_model=draft, **greedy)
-        return _new_tokens(output, ids), len(calls)
+            new_tokens, _ = generate(ids, assistant_model=draft)
+        return new_tokens, len(calls)
 
-    def judged(ids: torch.Tensor, mask: torch.Tensor, judge: Judge, threshold: float | None) -> tuple[list[int], int]:
-        output = target.generate(
-            ids,
-            attention_mask=mask,
-            assistant_model=draft,
-            judge=judge,
-            judge_threshold=threshold,
-            **greedy,
-            **drafting,
-        )
-        return _new_tokens(output, ids), output.judge_stats.target_calls
+    def judged(ids: torch.Tensor, judge: Judge, threshold: float | None) -> tuple[list[int], int]:
+        new_tokens, output = generate(ids, assistant_model=draft, judge=judge, judge_threshold=threshold, **drafting)
+        return new_tokens, output.judge_stats.target_calls
 
-    methods = [Method(PLAIN, PLAIN, None, plain), Method(ASSISTED, ASSISTED, None, assisted)] if baselines else []
-    methods.append(Method(EXACT, EXACT, None, partial(judged, judge=ExactMatchRule(), threshold=None)))
-    for name, judge in judges.items():
+    strategies = []
+    if baselines:
+        strategies += [
+            DecodingStrategy(PLAIN, PLAIN, None, plain),
+            DecodingStrategy(ASSISTED, ASSISTED, None, assisted),
+        ]
+    for name, judge in [(EXACT, ExactMatchRule()), *judges.items()]:
         if judge.threshold is None:
-            methods.append(Method(name, name, None, partial(judged, judge=judge, threshold=None)))
+            strategies.append(DecodingStrategy(name, name, None, partial(judged, judge=judge, threshold=None)))
             continue
         if not thresholds:
             raise ValueError(f"The judge {name!r} needs at least one threshold in [0, 1]; `thresholds` is empty.")
-        # four digits, unless two thresholds are closer than that
-        labels = next(
-            ls for d in range(4, 18) if len(set(ls := [f"{t:.{d}g}" for t in thresholds])) == len(set(thresholds))
-        )
-        for t, label in zip(thresholds, labels, strict=True):
-            methods.append(Method(f"{name}, threshold {label}", name, t, partial(judged, judge=judge, threshold=t)))
-    names = [m.name for m in methods]
-    if repeated := sorted({n for n in names if names.count(n) > 1}):
+        for threshold, label in zip(thresholds, _labels(thresholds), strict=True):
+            run = partial(judged, judge=judge, threshold=threshold)
+            strategies.append(DecodingStrategy(f"{name}, threshold {label}", name, threshold, run))
+    names = [strategy.name for strategy in strategies]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Names occur twice: {repeated}; give each judge its own name and each threshold once.")
-    return methods
+    return strategies
+
+
+def _labels(thresholds: Sequence[float]) -> list[str]:
+    """Thresholds with four digits, or with as many more as it takes to tell them apart."""
+    for digits in range(4, 18):
+        labels = [f"{threshold:.{digits}g}" for threshold in thresholds]
+        if len(set(labels)) == len(set(thresholds)):
+            break
+    return labels
 
 
 @contextmanager
-def generation_settings(model: PreTrainedModel, settings: dict[str, Any]) -> Iterator[None]:
-    """Change settings of a model's generation config; afterwards the model has its own config object back, untouched.
-    transformers reads how to draft there and ignores it in the call."""
+def generation_settings(model: PreTrainedModel, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Change settings of a model's generation config within the `with` block; afterwards the model has its own,
+    unchanged config object back. transformers reads how to draft from there and ignores it in the call."""
     original = model.generation_config
     model.generation_config = copy.deepcopy(original)
     for name, value in settings.items():
@@ -113,7 +131,3 @@ def counted_calls(model: torch.nn.Module) -> Iterator[list[None]]:
         yield calls
     finally:
         handle.remove()
-
-
-def _new_tokens(output: Any, ids: torch.Tensor) -> list[int]:
-    return output.sequences[0, ids.shape[1] :].tolist()

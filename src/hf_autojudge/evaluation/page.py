@@ -1,4 +1,4 @@
-"""An HTML page that shows one judged answer beside the target's own, its tokens coloured by where they come from."""
+"""An HTML page that shows a judged answer beside the target's own, its tokens colored by where they come from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hf_autojudge.provenance import replacing
 
 LEGEND = {
     "match": "both models chose it",
-    "kept": "the draft's token, kept by the judge",
+    "accepted": "the draft's token, a mismatch that the judge accepted",
     "corrected": "the target's token, in place of a rejected draft token",
-    "bonus": "the target's next token, after a full window",
+    "bonus": "the target's next token, after all candidates of the round",
 }
 
 _PAGE = """<!DOCTYPE html>
@@ -23,9 +23,9 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; --text: #1c1e21; --page: #fff; --panel: #f5f6f8; --line: #d9dce1; --quiet: #5c6470;
-  --kept: #ffd58a; --corrected: #b9d4ff; --bonus: #9aa1ac; }}
+  --accepted: #ffd58a; --corrected: #b9d4ff; --bonus: #9aa1ac; }}
 @media (prefers-color-scheme: dark) {{ :root {{ --text: #e6e8eb; --page: #15171a; --panel: #1e2125; --line: #363b42;
-  --quiet: #a0a7b2; --kept: #7a5200; --corrected: #1f4a86; --bonus: #7d8590; }} }}
+  --quiet: #a0a7b2; --accepted: #7a5200; --corrected: #1f4a86; --bonus: #7d8590; }} }}
 body {{ margin: 2rem auto; padding: 0 1.25rem; max-width: 76rem; color: var(--text); background: var(--page);
   font: 16px/1.5 system-ui, sans-serif; }}
 h1 {{ font-size: 1.4rem; margin: 0 0 1rem; }}
@@ -40,8 +40,8 @@ td + td {{ text-align: right; font-variant-numeric: tabular-nums; font-weight: 6
 .legend {{ display: flex; flex-wrap: wrap; gap: .4rem 1.5rem; margin: 1rem 0; padding: 0; list-style: none;
   font-size: .875rem; color: var(--quiet); }}
 .legend span {{ color: var(--text); padding: 0 .3rem; }}
-.kept, .corrected {{ border-radius: 3px; cursor: help; }}
-.kept {{ background: var(--kept); }}
+.accepted, .corrected {{ border-radius: 3px; cursor: help; }}
+.accepted {{ background: var(--accepted); }}
 .corrected {{ background: var(--corrected); }}
 .bonus {{ border-bottom: 1px dotted var(--bonus); }}
 </style>
@@ -61,15 +61,16 @@ td + td {{ text-align: right; font-variant-numeric: tabular-nums; font-weight: 6
 def answer_page(
     question: str, exact: AnswerTrace, judged: AnswerTrace, path: str | os.PathLike, title: str = "One answer, judged"
 ) -> None:
-    """Write the page: one file without external assets, for light and dark screens. Everything given is escaped.
+    """Write the page: one file without external assets, for light and dark screens. All arguments are HTML-escaped.
 
-    Hovering over a kept or corrected token shows what the other model wanted and, with a trained head, the importance.
+    Hovering over an accepted or corrected token shows the other model's choice and, with a trained head, the
+    importance.
 
     Args:
         question (`str`): Shown above the answers.
-        exact ([`AnswerTrace`]): With [`ExactMatchRule`]; its text is the target's own greedy answer.
+        exact ([`AnswerTrace`]): With [`ExactMatchRule`], hence the target's own greedy answer.
         judged ([`AnswerTrace`]): With the judge.
-        path (`str` or `os.PathLike`): The `.html` file; written whole or not at all.
+        path (`str` or `os.PathLike`): The `.html` file; written atomically.
         title (`str`, *optional*): Heading.
     """
     sides = [_side("The target's own answer (greedy, threshold 0)", exact), _side("With the judge", judged)]
@@ -89,7 +90,7 @@ def _side(heading: str, trace: AnswerTrace) -> str:
         "accepted per target call": f"{stats.accepted_per_target_call:.2f}",
         "new tokens": str(stats.new_tokens),
         "target calls": str(stats.target_calls),
-        "mismatches kept": str(stats.accepted_by_judge),
+        "mismatches accepted": str(stats.accepted_by_judge),
     }
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in figures.items())
     text = "".join(map(_span, trace.tokens))
@@ -102,8 +103,8 @@ def _span(piece: TokenTrace) -> str:
         return text
     if piece.other is None:
         return f'<span class="{piece.label}">{text}</span>'
-    who = "target" if piece.label == "kept" else "draft"
-    hint = f"the {who} wanted {piece.other!r}"
+    other_model = "target" if piece.label == "accepted" else "draft"
+    hint = f"the {other_model} chose {piece.other!r}"
     if piece.importance is not None:
         hint += f", importance {piece.importance:.3f}"
     return f'<span class="{piece.label}" title="{html.escape(hint)}">{text}</span>'

@@ -1,26 +1,27 @@
-"""The picture of a frontier."""
+"""Plot a frontier."""
 
 from __future__ import annotations
 
 import os
-from itertools import cycle
+from itertools import cycle, groupby
 from typing import Any
 
 from hf_autojudge.evaluation.baselines import ASSISTED, EXACT, PLAIN
-from hf_autojudge.evaluation.report import Frontier, Point
+from hf_autojudge.evaluation.report import Frontier, Interval, Point
 from hf_autojudge.provenance import replacing
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by everyone
+# The palette of Okabe and Ito, which color-blind readers can tell apart
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINES = {PLAIN: ("#000000", "*", 130), ASSISTED: ("#8a8a8a", "s", 120), EXACT: ("#000000", "D", 44)}
 
 
 def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
-    """Draw accuracy against accepted tokens per target call: one line a judge over thresholds, one marker for each
+    """Plot accuracy against accepted tokens per target call: a line over thresholds for each judge, a marker for each
     rule and baseline, bars for the 95% intervals.
 
     Args:
         frontier ([`Frontier`])
-        path (`str` or `os.PathLike`): A `.png`, `.svg` or `.pdf` file; written whole or not at all.
+        path (`str` or `os.PathLike`): A `.png`, `.svg` or `.pdf` file; written atomically.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -34,38 +35,25 @@ def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
     figure = Figure(figsize=(8, 5), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    colours = cycle(COLOURS)
-    judges = {
-        p.judge: sorted((q for q in frontier.points if q.judge == p.judge), key=_by_threshold) for p in frontier.points
-    }
-    rules = cycle("^vPX<>")
-    for name, points in judges.items():
-        if name in BASELINES:
-            colour, marker, size = BASELINES[name]
-            _bars(axes, points, colour)
-            axes.scatter(*_xy(points), color=colour, marker=marker, s=size, label=name, zorder=4)
-        elif points[0].threshold is None:
-            colour = next(colours)
-            _bars(axes, points, colour)
-            axes.scatter(*_xy(points), color=colour, marker=next(rules), s=64, label=name, zorder=4)
+    colors, markers = cycle(COLORS), cycle("^vPX<>")
+    for name, group in groupby(frontier.points, key=lambda point: point.judge):
+        points = list(group)
+        x, y = [p.accepted for p in points], [100 * p.accuracy for p in points]
+        is_curve = points[0].threshold is not None
+        if is_curve:
+            color = next(colors)
+            label = f"{name} (numbers: threshold)"
+            axes.plot(x, y, "-o", color=color, linewidth=2, markersize=6, label=label, zorder=3)
         else:
-            colour = next(colours)
-            _bars(axes, points, colour)
-            axes.plot(
-                *_xy(points),
-                "-o",
-                color=colour,
-                linewidth=2,
-                markersize=6,
-                label=f"{name} (numbers: threshold)",
-                zorder=3,
-            )
-            _label_thresholds(axes, points, colour)
+            color, marker, size = BASELINES[name] if name in BASELINES else (next(colors), next(markers), 64)
+            axes.scatter(x, y, color=color, marker=marker, s=size, label=name, zorder=4)
+        _draw_intervals(axes, points, color)
+        if is_curve:
+            _label_thresholds(axes, points, color)
 
     s = frontier.settings
-    axes.set_title(
-        f"{s['task']}: {s['n']} questions, {s['num_assistant_tokens']} candidates a round", loc="left", fontsize=12
-    )
+    title = f"{s['task']}: {s['n']} questions, {s['num_assistant_tokens']} candidate tokens per round"
+    axes.set_title(title, loc="left", fontsize=12)
     axes.set_xlabel("accepted tokens per target call")
     axes.set_ylabel("accuracy (%)")
     axes.grid(color="#e3e3e3", linewidth=0.8)
@@ -77,35 +65,32 @@ def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
         figure.savefig(beside)
 
 
-def _by_threshold(point: Point) -> float:
-    return 0.0 if point.threshold is None else point.threshold
+def _draw_intervals(axes: Any, points: list[Point], color: str) -> None:
+    def lengths(value: float, interval: Interval, factor: float = 1.0) -> tuple[float, float]:
+        return factor * max(0.0, value - interval[0]), factor * max(0.0, interval[1] - value)
+
+    axes.errorbar(
+        [p.accepted for p in points],
+        [100 * p.accuracy for p in points],
+        xerr=list(zip(*(lengths(p.accepted, p.accepted_interval) for p in points), strict=True)),
+        yerr=list(zip(*(lengths(p.accuracy, p.accuracy_interval, 100) for p in points), strict=True)),
+        fmt="none",
+        ecolor=color,
+        alpha=0.3,
+        elinewidth=1.1,
+        zorder=2,
+    )
 
 
-def _xy(points: list[Point]) -> tuple[list[float], list[float]]:
-    return [p.accepted for p in points], [100 * p.accuracy for p in points]
-
-
-def _bars(axes: Any, points: list[Point], colour: str) -> None:
-    def reach(value: float, interval: tuple[float, float]) -> tuple[float, float]:
-        return max(0.0, value - interval[0]), max(0.0, interval[1] - value)
-
-    x, y = _xy(points)
-    x_reach = list(zip(*(reach(p.accepted, p.accepted_interval) for p in points), strict=True))
-    y_reach = [
-        [100 * r for r in side] for side in zip(*(reach(p.accuracy, p.accuracy_interval) for p in points), strict=True)
-    ]
-    axes.errorbar(x, y, xerr=x_reach, yerr=y_reach, fmt="none", ecolor=colour, alpha=0.3, elinewidth=1.1, zorder=2)
-
-
-def _label_thresholds(axes: Any, points: list[Point], colour: str) -> None:
-    """Write the threshold at its point, readable also on the line; where points crowd, only at the last of them."""
+def _label_thresholds(axes: Any, points: list[Point], color: str) -> None:
+    """Write each threshold at its point, with a white outline; of points that lie close together only at the last."""
     from matplotlib.patheffects import withStroke
 
     low, high = axes.get_xlim()
     room = 0.05 * (high - low)
     following = [*(p.accepted for p in points[1:]), float("inf")]
-    for point, then in zip(points, following, strict=True):
-        if abs(then - point.accepted) < room:
+    for point, next_accepted in zip(points, following, strict=True):
+        if abs(next_accepted - point.accepted) < room:
             continue
         axes.annotate(
             f"{point.threshold:.3g}",
@@ -113,7 +98,7 @@ def _label_thresholds(axes: Any, points: list[Point], colour: str) -> None:
             xytext=(5, 6),
             textcoords="offset points",
             fontsize=8,
-            color=colour,
+            color=color,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=5,
         )

@@ -1,30 +1,32 @@
-"""What a run measured: per question, per method, as a table and as JSON."""
+"""What a run measured: for each question and each strategy, as a table and as JSON."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import bootstrap
 
-from hf_autojudge.evaluation.bootstrap import Bootstrap, Interval
 from hf_autojudge.provenance import read_json, replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+Interval = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class Questions:
-    """What one method did on each question, in the order of the rows.
+    """What one strategy did on each question, in the order of the samples.
 
     Attributes:
         correct (`list[int]`): 1 for a right outcome.
-        new_tokens (`list[int]`): An end token included, nothing after it.
-        target_calls (`list[int]`): Forward passes of the target, prefill's included.
+        new_tokens (`list[int]`): Up to and including the first end token.
+        target_calls (`list[int]`): Forward passes of the target, prefill included.
         seconds (`list[float]`): Wall time of the whole `generate` call.
         capped (`list[int]`): 1 for an answer without an end token.
     """
@@ -38,21 +40,21 @@ class Questions:
 
 @dataclass(frozen=True)
 class Point:
-    """One method's figures. Intervals are 95% bootstrap intervals over questions.
+    """One strategy's figures. Intervals are 95% bootstrap intervals over questions.
 
     Attributes:
         name (`str`): For instance `"head, threshold 0.3"`; unique.
         judge (`str`): The judge's name; equal to `name` for baselines.
         threshold (`float`, *optional*): `None` for baselines and rules without one.
-        n (`int`): Questions.
+        n (`int`): Number of questions.
         accuracy (`float`): Share of right outcomes, in [0, 1].
-        accepted (`float`): New tokens divided by target forward passes, prefill's included.
+        accepted (`float`): New tokens divided by target forward passes, prefill included.
         tokens_per_second (`float`): New tokens divided by the wall time of the `generate` calls.
-        mean_new_tokens (`float`): A question.
+        mean_new_tokens (`float`): New tokens per question.
         length_inflation (`float`): New tokens divided by the reference's. The reference is plain greedy decoding or,
             without baselines, threshold 0.
-        length_cap_hits (`int`): Answers without an end token.
-        accuracy_difference (`float`): To the reference, in [-1, 1].
+        length_cap_hits (`int`): Number of answers without an end token.
+        accuracy_difference (`float`): Accuracy minus the reference's, in [-1, 1].
         accepted_ratio (`float`): `accepted` divided by that of threshold 0.
         accuracy_interval, accepted_interval, tokens_per_second_interval (`tuple[float, float]`)
         accuracy_difference_interval, accepted_ratio_interval (`tuple[float, float]`): Paired by question.
@@ -79,12 +81,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Frontier:
-    """The result of [`frontier`].
+    """The result of [`measure_frontier`].
 
     Attributes:
-        points (`list[Point]`): Baselines first, then each judge by rising threshold.
+        points (`list[Point]`): Baselines first, then each judge by increasing threshold.
         questions (`dict[str, Questions]`): By the points' names.
-        settings (`dict`): Models, task, number of rows, candidates a round, versions, device, dtype, command line.
+        settings (`dict`): Models, task, number of questions, candidate tokens per round, versions, device, dtype,
+            command line.
     """
 
     points: list[Point]
@@ -96,7 +99,7 @@ class Frontier:
         return next(p for p in self.points if p.name == name)
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Write everything, whole or not at all, on one line: the questions are long lists. Texts are not kept."""
+        """Write everything but the answers atomically, on one line because the lists of questions are long."""
         with replacing(path) as beside:
             beside.write_text(json.dumps(asdict(self), allow_nan=False) + "\n", encoding="utf-8")
 
@@ -105,11 +108,11 @@ class Frontier:
         """Read what [`to_json`] wrote.
 
         Raises:
-            ValueError: If the file is missing, not JSON, or something else.
+            ValueError: If the file is missing, is not JSON, or holds something else.
         """
         value = read_json(path)
         try:
-            points = [Point(**_with_tuples(row)) for row in value["points"]]
+            points = [Point(**_with_tuples(point)) for point in value["points"]]
             return cls(points, {name: Questions(**q) for name, q in value["questions"].items()}, value["settings"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no frontier ({error!r}); write it with Frontier.to_json.") from error
@@ -121,36 +124,36 @@ class Frontier:
 
         s = self.settings
         table = Table(
-            title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidates a round, "
+            title=f"{s['task']}, {s['n']} questions, {s['num_assistant_tokens']} candidate tokens per round, "
             f"{s['device_name']}",
             caption="Below each figure its 95% bootstrap interval over questions. @: threshold. Accepted: tokens per "
             f"target call; ratio: to threshold 0. Difference and length: to {s['reference']}.",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
-        table.add_column("method", no_wrap=True)
+        table.add_column("strategy", no_wrap=True)
         for column in ("accuracy %", "difference", "accepted", "ratio", "tokens/s", "length", "cap hits"):
             table.add_column(column, justify="right", no_wrap=True)
         for p in self.points:
             table.add_row(
                 p.name if p.threshold is None else f"{p.judge} @ {p.threshold:.2g}",
-                _spread(100 * p.accuracy, p.accuracy_interval, 100),
-                _spread(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
-                _spread(p.accepted, p.accepted_interval, 1, ".2f"),
-                _spread(p.accepted_ratio, p.accepted_ratio_interval, 1, ".2f"),
-                _spread(p.tokens_per_second, p.tokens_per_second_interval, 1),
+                _with_interval(100 * p.accuracy, p.accuracy_interval, 100),
+                _with_interval(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
+                _with_interval(p.accepted, p.accepted_interval, 1, ".2f"),
+                _with_interval(p.accepted_ratio, p.accepted_ratio_interval, 1, ".2f"),
+                _with_interval(p.tokens_per_second, p.tokens_per_second_interval, 1),
                 f"{p.length_inflation:.3f}",
                 str(p.length_cap_hits),
             )
         return table
 
 
-def _with_tuples(row: dict[str, Any]) -> dict[str, Any]:
+def _with_tuples(point: dict[str, Any]) -> dict[str, Any]:
     """JSON has no tuples."""
-    return {name: tuple(value) if name.endswith("_interval") else value for name, value in row.items()}
+    return {name: tuple(value) if name.endswith("_interval") else value for name, value in point.items()}
 
 
-def _spread(value: float, interval: Interval, factor: float, form: str = ".1f") -> str:
+def _with_interval(value: float, interval: Interval, factor: float, form: str = ".1f") -> str:
     return f"{value:{form}}\n{factor * interval[0]:{form}}..{factor * interval[1]:{form}}"
 
 
@@ -161,31 +164,69 @@ def make_point(
     own: Questions,
     reference: Questions,
     exact: Questions,
-    bootstrap: Bootstrap,
+    seed: int = 0,
 ) -> Point:
-    """The figures of one method, against the reference's and threshold 0's on the same questions."""
+    """The figures of one strategy.
+
+    Intervals are percentile bootstrap intervals of 1,000 resamples (Efron and Tibshirani 1993, chapter 13). Strategies
+    with the same number of questions and the same seed share their resamples. One question gives an interval of width
+    0.
+
+    Args:
+        name, judge, threshold: See [`Point`].
+        own ([`Questions`]): Of the strategy.
+        reference ([`Questions`]): Of the reference, on the same questions.
+        exact ([`Questions`]): Of threshold 0, on the same questions.
+        seed (`int`, *optional*, defaults to `0`): Of the resamples.
+    """
     n = len(own.correct)
-    new, calls, seconds = sum(own.new_tokens), sum(own.target_calls), math.fsum(own.seconds)
-    accepted = new / calls
-    new_of, calls_of = bootstrap.sums(np.array(own.new_tokens)), bootstrap.sums(np.array(own.target_calls))
-    exact_of = bootstrap.sums(np.array(exact.new_tokens)) / bootstrap.sums(np.array(exact.target_calls))
-    correct, reference_correct = np.array(own.correct), np.array(reference.correct)
+
+    def figures(indices: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Five figures of the questions at `indices`, which lie along `axis`."""
+
+        def total(values: Sequence[float]) -> np.ndarray:
+            return np.array(values, dtype=np.float64)[indices].sum(axis)
+
+        accepted = total(own.new_tokens) / total(own.target_calls)
+        return np.stack(
+            [
+                total(own.correct) / n,
+                accepted,
+                total(own.new_tokens) / total(own.seconds),
+                (total(own.correct) - total(reference.correct)) / n,
+                accepted / (total(exact.new_tokens) / total(exact.target_calls)),
+            ]
+        )
+
+    low = high = measured = figures(np.arange(n))
+    if n > 1:  # scipy refuses to resample one question
+        low, high = bootstrap(
+            (np.arange(n),),
+            figures,
+            n_resamples=1000,
+            batch=100,
+            vectorized=True,
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        ).confidence_interval
+    accuracy, accepted, tokens_per_second, accuracy_difference, accepted_ratio = measured.tolist()
+    intervals = list(zip(low.tolist(), high.tolist(), strict=True))
     return Point(
         name=name,
         judge=judge,
         threshold=threshold,
         n=n,
-        accuracy=float(correct.mean()),
+        accuracy=accuracy,
         accepted=accepted,
-        tokens_per_second=new / seconds,
-        mean_new_tokens=new / n,
-        length_inflation=new / sum(reference.new_tokens),
+        tokens_per_second=tokens_per_second,
+        mean_new_tokens=sum(own.new_tokens) / n,
+        length_inflation=sum(own.new_tokens) / sum(reference.new_tokens),
         length_cap_hits=sum(own.capped),
-        accuracy_difference=float((correct - reference_correct).mean()),
-        accepted_ratio=accepted / (sum(exact.new_tokens) / sum(exact.target_calls)),
-        accuracy_interval=bootstrap.interval(bootstrap.sums(correct) / n),
-        accepted_interval=bootstrap.interval(new_of / calls_of),
-        tokens_per_second_interval=bootstrap.interval(new_of / bootstrap.sums(np.array(own.seconds))),
-        accuracy_difference_interval=bootstrap.interval(bootstrap.sums(correct - reference_correct) / n),
-        accepted_ratio_interval=bootstrap.interval(new_of / calls_of / exact_of),
+        accuracy_difference=accuracy_difference,
+        accepted_ratio=accepted_ratio,
+        accuracy_interval=intervals[0],
+        accepted_interval=intervals[1],
+        tokens_per_second_interval=intervals[2],
+        accuracy_difference_interval=intervals[3],
+        accepted_ratio_interval=intervals[4],
     )

@@ -11,12 +11,11 @@ from transformers import PreTrainedModel
 
 from hf_autojudge.decoding import JudgeStats
 from hf_autojudge.judges import AutoJudgeHead, Judge, Window
-from hf_autojudge.judges.base import Read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Label = Literal["match", "kept", "corrected", "bonus"]
+Label = Literal["match", "accepted", "corrected", "bonus"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,12 @@ class TokenTrace:
 
     Attributes:
         token (`int`): Its id.
-        text (`str`): What it adds to the text; empty where a character takes several tokens and is not complete yet.
-        label (`str`): `"match"` (both models chose it), `"kept"` (the draft's, which the judge found harmless),
-            `"corrected"` (the target's, in place of a rejected draft token) or `"bonus"` (the target's, after a full
-            window).
-        other (`str`, *optional*): What the other model wanted: the target at a kept token, the draft at a corrected
-            one.
+        text (`str`): What it adds to the decoded answer; empty if it ends in the middle of a character.
+        label (`str`): `"match"` (both models chose it), `"accepted"` (the draft's, a mismatch that the judge
+            accepted), `"corrected"` (the target's, in place of a rejected draft token) or `"bonus"` (the target's,
+            after all candidates of the round).
+        other (`str`, *optional*): The other model's choice: the target's for an accepted token, the draft's for a
+            corrected one.
         importance (`float`, *optional*): Of the mismatch, if the judge is an [`AutoJudgeHead`].
     """
 
@@ -56,7 +55,7 @@ class AnswerTrace:
 
 @dataclass(frozen=True)
 class _Round:
-    """What a judge saw and said; lists of one entry a candidate."""
+    """What a judge read and decided; lists with one entry per candidate."""
 
     draft_tokens: list[int]
     target_tokens: list[int]
@@ -64,27 +63,16 @@ class _Round:
     importance: list[float] | None
 
 
-class _Recording:
-    """A judge that decides as another one does and writes down each round."""
+class _RecordingJudge:
+    """A judge that decides as another one does and records each round."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
+        self.reads = judge.reads
+        self.threshold = judge.threshold
+        self.num_assistant_tokens = judge.num_assistant_tokens
+        self.check_models = judge.check_models
         self.rounds: list[_Round] = []
-
-    @property
-    def reads(self) -> frozenset[Read]:
-        return self.judge.reads
-
-    @property
-    def threshold(self) -> float | None:
-        return self.judge.threshold
-
-    @property
-    def num_assistant_tokens(self) -> int | None:
-        return self.judge.num_assistant_tokens
-
-    def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
-        self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judge.accept(window, threshold)
@@ -106,20 +94,20 @@ def trace_answer(
     num_assistant_tokens: int | None = None,
     judge_threshold: float | None = None,
 ) -> AnswerTrace:
-    """Answer one prompt greedily with a judge, and say of every token where it comes from.
+    """Answer one prompt greedily with a judge, and report where each token comes from.
 
     Args:
         target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
-        judge ([`Judge`]): Decides which mismatches stay.
+        judge ([`Judge`]): Decides which mismatches are accepted.
         tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
         prompt_ids (`Sequence[int]`): Token ids.
-        max_new_tokens (`int`): Length limit of the answer.
-        num_assistant_tokens (`int`, *optional*): Candidates a round; see [`JudgedDecoding`].
+        max_new_tokens (`int`): Maximum number of new tokens.
+        num_assistant_tokens (`int`, *optional*): Candidate tokens per round; see [`JudgedDecoding`].
         judge_threshold (`float`, *optional*): Overrides the judge's own, in [0, 1].
     """
     if isinstance(judge, torch.nn.Module):
-        judge.to(target.device)  # `generate` would move it, but sees the recording only
-    recording = _Recording(judge)
+        judge.to(target.device)  # `generate` would move it, but does not see it
+    recording = _RecordingJudge(judge)
     ids = torch.tensor([list(prompt_ids)], device=target.device)
     options = {} if num_assistant_tokens is None else {"num_assistant_tokens": num_assistant_tokens}
     output = target.generate(
@@ -146,29 +134,30 @@ def trace_answer(
 def _replay(rounds: list[_Round]) -> Iterator[tuple[Label, int | None, float | None]]:
     """Label, the other model's token and importance of each emitted token, from the rounds' decisions; endless."""
     for r in rounds:
-        importance: Sequence[float | None] = r.importance or [None] * len(r.draft_tokens)
-        for drafted, wanted, accepted, value in zip(
-            r.draft_tokens, r.target_tokens, r.accepted, importance, strict=True
+        importances: Sequence[float | None] = r.importance or [None] * len(r.draft_tokens)
+        for drafted, chosen, accepted, importance in zip(
+            r.draft_tokens, r.target_tokens, r.accepted, importances, strict=True
         ):
-            if drafted == wanted:
+            if drafted == chosen:
                 yield "match", None, None
             elif accepted:
-                yield "kept", wanted, value
+                yield "accepted", chosen, importance
             else:
-                yield "corrected", drafted, value
+                yield "corrected", drafted, importance
                 break  # the round ends here
         else:
             yield "bonus", None, None
-    while True:  # the last token of a text at the length limit has no candidate before it, and no judge was asked
+    while True:  # a last token at the maximum length follows no candidate, so no judge was asked
         yield "bonus", None, None
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """What each token adds to the decoded text (without special tokens): the pieces join to exactly that text."""
-    pieces, shown = [], ""
+    """What each token adds to the decoded text, special tokens excluded; the pieces joined are that text."""
+    pieces, decoded = [], ""
     for i in range(1, len(ids) + 1):
         text = tokenizer.decode(ids[:i], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        complete = i == len(ids) or not text.endswith("\ufffd")  # else a character's bytes are still missing
-        pieces.append(text[len(shown) :] if complete else "")
-        shown = text if complete else shown
+        if i < len(ids) and text.endswith("\ufffd"):  # the last character lacks bytes that later tokens hold
+            text = decoded
+        pieces.append(text[len(decoded) :])
+        decoded = text
     return pieces

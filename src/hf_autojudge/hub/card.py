@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from hf_autojudge.evaluation.report import Frontier, Interval
 from hf_autojudge.hub.template import TEMPLATE
 from hf_autojudge.judges import AutoJudgeConfig
 from hf_autojudge.provenance import read_json, replacing
 
-if TYPE_CHECKING:
-    from hf_autojudge.evaluation.report import Frontier
-
-PICTURE = "frontier.png"
-
-
-EMBEDDED = "hf_autojudge/embedded-"  # the pair that ships with the package: no repositories of the Hub
+PLOT = "frontier.png"
+EMBEDDED = "hf_autojudge/embedded-"  # names of the pair that ships with the package, which are not on the Hub
 
 
 def write_card(
@@ -30,12 +26,12 @@ def write_card(
     calibration: Sequence[Mapping[str, float]] | None = None,
     frontier: Frontier | None = None,
     repo_id: str | None = None,
-    license: str = "apache-2.0",
+    license_id: str = "apache-2.0",
 ) -> ModelCard:
-    """Write `README.md` into a judge's folder. What is neither given nor in the folder is left out, not guessed.
+    """Write `README.md` into a judge's folder. Sections whose data are neither given nor in the folder are left out.
 
     Args:
-        folder (`str` or `os.PathLike`): Where the judge is saved. A `frontier.png` in it is shown.
+        folder (`str` or `os.PathLike`): Where the judge is saved. If it holds `frontier.png`, the card shows it.
         config ([`AutoJudgeConfig`], *optional*): Of the judge; the folder's by default.
         metrics (`Mapping[str, Any]`, *optional*): `FitResult.metrics()`: `auc`, `c`, `n_train`, `n_validation`,
             `share_important`. The folder's `fit.json` by default.
@@ -43,7 +39,7 @@ def write_card(
             the config by default.
         frontier ([`Frontier`], *optional*): Measured points; the folder's `frontier.json` by default.
         repo_id (`str`, *optional*): The judge's name on the Hub, for the usage code; the folder's name by default.
-        license (`str`, *optional*, defaults to `"apache-2.0"`): A licence identifier of the Hub.
+        license_id (`str`, *optional*, defaults to `"apache-2.0"`): A license identifier of the Hub.
 
     Returns:
         [`ModelCard`], which can be pushed with its `push_to_hub`.
@@ -54,14 +50,12 @@ def write_card(
     if metrics is None and (folder / "fit.json").exists():
         metrics = read_json(folder / "fit.json")
     if frontier is None and (folder / "frontier.json").exists():
-        from hf_autojudge.evaluation.report import Frontier
-
         frontier = Frontier.from_json(folder / "frontier.json")
-    # a path says nothing to a reader elsewhere, and the Hub refuses it in the front matter
+    # A local path means nothing on another machine, and the Hub refuses it in the front matter
     embedded = (config.target or "").startswith(EMBEDDED)
     named = [n for n in (config.target, config.draft) if n is not None and not _is_path(n) and not embedded]
     data = ModelCardData(
-        license=license,
+        license=license_id,
         library_name="hf_autojudge",
         pipeline_tag="text-generation",
         tags=["autojudge", "judge-decoding", "speculative-decoding", "assisted-generation"],
@@ -74,10 +68,10 @@ def write_card(
         target=config.target if config.target in named else "path/to/target",
         draft=config.draft if config.draft in named else "path/to/draft",
         embedded=embedded,
-        facts=_facts(config),
-        fit=_fit(metrics or {}),
-        calibration=_calibration(config.thresholds if calibration is None else calibration),
-        frontier=_frontier(frontier, (folder / PICTURE).exists()),
+        facts=_facts_table(config),
+        fit=_fit_table(metrics or {}),
+        calibration=_calibration_table(config.thresholds if calibration is None else calibration),
+        frontier=_frontier_section(frontier, (folder / PLOT).exists()),
     )
     with replacing(folder / "README.md") as beside:
         card.save(beside)
@@ -89,34 +83,35 @@ def _is_path(name: str) -> bool:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in Markdown; bars in cells are escaped."""
+    """A Markdown table; vertical bars in cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _facts(config: AutoJudgeConfig) -> str:
+def _facts_table(config: AutoJudgeConfig) -> str:
     def model(name: str | None, revision: str | None) -> str | None:
         if name is None:
             return None
         return f"`{Path(name).name if _is_path(name) else name}`" + (f" at `{revision}`" if revision else "")
 
-    found = {
+    parameters = f"{config.input_size} weights and a bias"
+    if config.hidden_size:
+        parameters = f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size}"
+
+    facts = {
         "Target": model(config.target, config.target_revision),
         "Draft": model(config.draft, config.draft_revision),
         "Task of the labels": config.task,
         "Reads": ", ".join(f"`{f}`" for f in config.features),
-        "Parameters": f"{config.input_size} weights and a bias, on standardised features"
-        if not config.hidden_size
-        else f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size}, on "
-        "standardised features",
-        "Candidate tokens a round": config.num_candidate_tokens,
+        "Parameters": f"{parameters}, on standardized features",
+        "Candidate tokens per round": config.num_candidate_tokens,
         "Default threshold": f"{config.threshold:.4g}",
         "Made with": ", ".join(f"{name} {version}" for name, version in config.versions.items()) or None,
     }
-    return markdown_table(("", ""), [(name, value) for name, value in found.items() if value is not None])
+    return markdown_table(("", ""), [(name, value) for name, value in facts.items() if value is not None])
 
 
-def _fit(metrics: Mapping[str, Any]) -> str:
+def _fit_table(metrics: Mapping[str, Any]) -> str:
     names = {
         "n_train": ("Mismatches fitted on", "{}"),
         "n_validation": ("Mismatches validated on (other prompts)", "{}"),
@@ -128,7 +123,7 @@ def _fit(metrics: Mapping[str, Any]) -> str:
     return markdown_table(("", ""), rows) if rows else ""
 
 
-def _calibration(rows: Sequence[Mapping[str, float]]) -> str:
+def _calibration_table(rows: Sequence[Mapping[str, float]]) -> str:
     columns = {"threshold": "threshold", "recall": "important rejected", "accepted": "mismatches accepted"}
     shown = {key: name for key, name in columns.items() if rows and key in rows[0]}
     if "threshold" not in shown:
@@ -140,33 +135,35 @@ def _calibration(rows: Sequence[Mapping[str, float]]) -> str:
     return markdown_table(list(shown.values()), [[cell(key, row[key]) for key in shown] for row in rows])
 
 
-def _frontier(frontier: Frontier | None, has_picture: bool) -> str:
-    parts = [f"![Accuracy against accepted tokens per target call]({PICTURE})"] if has_picture else []
+def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:
+    parts = [f"![Accuracy against accepted tokens per target call]({PLOT})"] if has_plot else []
     if frontier is not None:
         s = frontier.settings
         parts.append(
-            f"{s['task']}, {s['n']} questions, greedy, {s['num_assistant_tokens']} candidate tokens a round, at most "
-            f"{s['max_new_tokens']} new tokens, {s['dtype']} on {s['device_name']}. "
+            f"{s['task']}, {s['n']} questions, greedy, {s['num_assistant_tokens']} candidate tokens per round, at "
+            f"most {s['max_new_tokens']} new tokens, {s['dtype']} on {s['device_name']}. "
             "95% bootstrap intervals over questions."
         )
-        header = ("method", "accuracy (%)", f"difference to {s['reference']}", "accepted per target call", "tokens/s")
-        parts.append(
-            markdown_table(
-                header,
-                [
-                    (
-                        p.name,
-                        _spread(100 * p.accuracy, p.accuracy_interval, 100, ".1f"),
-                        _spread(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
-                        _spread(p.accepted, p.accepted_interval, 1, ".2f"),
-                        _spread(p.tokens_per_second, p.tokens_per_second_interval, 1, ".1f"),
-                    )
-                    for p in frontier.points
-                ],
-            )
+        header = (
+            "strategy",
+            "accuracy (%)",
+            f"difference to {s['reference']}",
+            "accepted per target call",
+            "tokens/s",
         )
+        rows = [
+            (
+                p.name,
+                _with_interval(100 * p.accuracy, p.accuracy_interval, 100, ".1f"),
+                _with_interval(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
+                _with_interval(p.accepted, p.accepted_interval, 1, ".2f"),
+                _with_interval(p.tokens_per_second, p.tokens_per_second_interval, 1, ".1f"),
+            )
+            for p in frontier.points
+        ]
+        parts.append(markdown_table(header, rows))
     return "\n\n".join(parts)
 
 
-def _spread(value: float, interval: tuple[float, float], factor: float, form: str) -> str:
+def _with_interval(value: float, interval: Interval, factor: float, form: str) -> str:
     return f"{value:{form}} ({factor * interval[0]:{form}} to {factor * interval[1]:{form}})"

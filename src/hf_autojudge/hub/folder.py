@@ -1,4 +1,4 @@
-"""A judge's folder, as it goes to the Hub."""
+"""Save a judge and its reports to a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hf_autojudge.provenance import replacing_files, write_json
 
 
 def save_judge(folder: str | os.PathLike, head: AutoJudgeHead, **reports: dict[str, Any]) -> Path:
-    """Write a head and its reports (`fit={...}` becomes `fit.json`) to a folder, each file whole or not at all."""
+    """Write a head and its reports (`fit={...}` becomes `fit.json`) to a folder, each file atomically. Returns the
+    folder."""
     folder = Path(folder)
     with replacing_files(folder) as beside:
         head.save_pretrained(beside)

@@ -1,4 +1,4 @@
-"""The text of a judge's model card, a Jinja template."""
+"""The Jinja template of a judge's model card."""
 
 TEMPLATE = r"""---
 {{ card_data }}
@@ -7,8 +7,8 @@ TEMPLATE = r"""---
 # {{ repo_id.split("/")[-1] }}
 
 A judge for judge decoding: a logistic head on hidden states that the verification pass of assisted generation computes
-anyway. It says which mismatches between draft and target are important and lets the others stay. It works with this
-pair of models only.
+anyway. It decides which mismatches between draft and target are important; the others are accepted. It works with
+this pair of models only.
 
 {{ facts }}
 
@@ -30,13 +30,13 @@ inputs = tokenizer("...", return_tensors="pt")
 out = target.generate(**inputs, assistant_model=draft, judge=judge, max_new_tokens=512)
 ```
 
-`judge_threshold=` overrides the threshold: 0 accepts no mismatch (lossless), 1 accepts every one.
+`judge_threshold=` overrides the threshold: 0 accepts no mismatch (lossless), 1 accepts all.
 
 ## Labels
 
-Mined without annotators, as in AutoJudge ([arXiv 2504.20039](https://arxiv.org/abs/2504.20039)): put the draft's token
-in place of the target's at one mismatch, let the target finish the answer, and see whether the outcome (for instance
-the final number) changes. If it does, the mismatch is important.
+The labels are mined without annotators, as in AutoJudge ([arXiv 2504.20039](https://arxiv.org/abs/2504.20039)): put
+the draft's token in place of the target's at one mismatch, let the target finish the answer, and compare the outcome
+(for instance the final number). If it changes, the mismatch is important.
 {% if fit %}
 ## Fit
 
@@ -52,14 +52,14 @@ On the validation mismatches:
 
 {{ frontier }}
 
-Accepted per target call: new tokens divided by target forward passes, prefill's included. tokens/s hold for this
-machine only.
+Accepted per target call: new tokens divided by target forward passes, prefill included. tokens/s hold for this machine
+only.
 {% endif %}
 ## Limits
 
-- Above threshold 0 the text is not the target's own, and accuracy may fall; the figures hold for the task they were
+- Above threshold 0 the answer is not the target's own, and accuracy may fall. The figures hold for the task they were
   measured on.
-- On other tasks, languages and prompts measure first: what is unimportant for a final number may matter elsewhere, for
-  instance in code or in style.
-- Another target, draft, revision, quantisation or fine-tuning has other hidden states and needs a judge of its own.
+- Measure first on other tasks, languages and prompts: a mismatch that does not change a final number may matter
+  elsewhere, for instance in code or in style.
+- Another target, draft, revision, quantization or fine-tuning has other hidden states and needs another judge.
 """

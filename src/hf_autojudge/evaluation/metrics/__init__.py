@@ -1,4 +1,4 @@
-"""Our modules of `evaluate`."""
+"""Metrics in the format of `evaluate`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 OUTCOME_ACCURACY = Path(__file__).parent / "outcome_accuracy"
-"""Folder that `evaluate.load` takes."""
+"""The folder to pass to `evaluate.load`."""
 
 
 def load_metric() -> Any:
-    """Load `outcome_accuracy`, from the package's own files; needs no network.
+    """Load `outcome_accuracy` from the package's own files, without network access.
 
     Returns:
-        [`evaluate.Metric`] with `compute(predictions=, references=)`, see its file.
+        [`evaluate.Metric`]: Its `compute` takes `predictions`, `references` and, optionally, `is_correct`.
 
     Raises:
         ImportError: If `evaluate` is not installed.
@@ -23,5 +23,5 @@ def load_metric() -> Any:
         import evaluate
     except ImportError as error:
         raise ImportError("Measuring accuracy needs the package evaluate: pip install hf_autojudge[eval].") from error
-    # In memory and under an id of its own: two runs on one machine would otherwise wait for each other's lock
+    # With files or a shared id, two processes on one machine would wait for each other's lock
     return evaluate.load(str(OUTCOME_ACCURACY), keep_in_memory=True, experiment_id=uuid.uuid4().hex)

@@ -1,5 +1,5 @@
-"""The share of answers with the right outcome, as a module of `evaluate`. Imports nothing of hf_autojudge: `evaluate`
-copies it."""
+"""The share of answers with the right outcome, as a metric of `evaluate`. It cannot import hf_autojudge, because
+`evaluate` copies this file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DESCRIPTION = "Share of answers whose outcome (for instance the final number) is
 INPUTS = """
 Args:
     predictions (`list[str]`): Answers, or their outcomes; "" never counts as right.
-    references (`list[str]`): The right ones.
-    is_correct (`Callable[[str, str], bool]`, *optional*): Whether a prediction fits its reference. By default: whether
-        the two are equal without leading and trailing spaces.
+    references (`list[str]`): The right answers or outcomes.
+    is_correct (`Callable[[str, str], bool]`, *optional*): Whether a prediction is right, given its reference. By
+        default: whether the two are equal without leading and trailing spaces.
 
 Returns:
     `accuracy` (`float`): In [0, 1].
@@ -24,7 +24,7 @@ Returns:
 
 
 class OutcomeAccuracy(evaluate.Metric):
-    """Compares answers by a function of the task's."""
+    """Compares answers with a function of the task."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
@@ -38,7 +38,7 @@ class OutcomeAccuracy(evaluate.Metric):
     def _compute(
         self, predictions: list[str], references: list[str], is_correct: Callable[[str, str], bool] | None = None
     ) -> dict[str, Any]:
-        fits = is_correct or (lambda prediction, reference: prediction.strip() == reference.strip())
+        is_right = is_correct or (lambda prediction, reference: prediction.strip() == reference.strip())
         pairs = zip(predictions, references, strict=True)
-        correct = [int(p.strip() != "" and fits(p, r)) for p, r in pairs]
+        correct = [int(p.strip() != "" and is_right(p, r)) for p, r in pairs]
         return {"accuracy": sum(correct) / len(correct), "correct": correct}
