@@ -43,7 +43,7 @@ def load_models(
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}.")
-    stored_as = dtype if dtype == "auto" else getattr(torch, dtype)
+    torch_dtype: Any = "auto" if dtype == "auto" else getattr(torch, dtype)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         torch.zeros(1, device=place)
@@ -52,15 +52,15 @@ def load_models(
     if EMBEDDED in (target, draft):
         if draft not in (target, None):
             raise ValueError("Name both --target and --draft, or neither (for the embedded pair).")
-        target_model, draft_model, tokenizer = load_pair(place, torch.float32 if dtype == "auto" else stored_as)
+        target_model, draft_model, tokenizer = load_pair(place, torch.float32 if dtype == "auto" else torch_dtype)
         return target_model, draft_model if draft else None, tokenizer
     load = AutoModelForCausalLM.from_pretrained
     if device_map is None:
-        target_model = load(target, dtype=stored_as).to(place)
+        target_model = load(target, dtype=torch_dtype).to(place)
     else:
-        target_model = load(target, dtype=stored_as, device_map=device_map)
+        target_model = load(target, dtype=torch_dtype, device_map=device_map)
         place = target_model.device
-    draft_model = None if draft is None else load(draft, dtype=stored_as).to(place).eval()
+    draft_model = None if draft is None else load(draft, dtype=torch_dtype).to(place).eval()
     return target_model.eval(), draft_model, load_tokenizer(target)
 
 

@@ -25,7 +25,7 @@ MAX_SAMPLES = 5000
 BATCH_SIZE = 8  # small, because prompts that are unfinished when the time is over are lost
 MAX_ACCURACY_DROP, CONFIDENCE = 0.05, 0.8  # what a few dozen prompts can support
 SHOWN_SAMPLE = 7  # index of the test sample whose answer is shown
-STYLES = {"match": "", "bonus": "", "kept": "yellow", "corrected": "blue"}
+STYLES = {"match": "", "bonus": "", "accepted": "yellow", "corrected": "blue"}
 
 
 def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Console) -> None:
