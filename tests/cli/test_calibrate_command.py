@@ -1,8 +1,11 @@
 """`calibrate` chooses a threshold only if the data support it."""
 
+import pytest
+
 from hf_autojudge import AutoJudgeHead
 
 
+@pytest.mark.slow
 def test_calibrate_writes_the_threshold(run, judge):
     finished = run("calibrate", judge, "--max-samples", 4)
     assert finished.code == 0, finished.stderr

@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
 
+
+@pytest.mark.slow
 def test_evaluate_writes_the_reports(run, judge, tmp_path):
     rules = ("--rule", "topk:2", "--rule", "kl:0.5")
     finished = run("evaluate", judge, "--max-samples", 3, "--threshold", 0.5, *rules, "--out", tmp_path)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from hf_autojudge import AutoJudgeHead
 
 
@@ -12,6 +14,7 @@ def test_fit_writes_a_judge(judge):
     assert json.loads((judge / "fit.json").read_text())["auc"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_second_fit_with_a_hidden_layer_reads_the_features(run, judge, tmp_path):
     options = ("--hidden-size", 4, "--features", "draft_token.target,scalar.kl", "--validation-share", 0.4)
     finished = run("fit", judge.parent / "labels", tmp_path / "judge", *options)

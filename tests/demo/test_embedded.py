@@ -19,6 +19,7 @@ def test_size_and_format():
     assert {path.suffix for path in files} <= {".json", ".jsonl", ".safetensors"}
 
 
+@pytest.mark.slow
 def test_the_target_solves_and_the_draft_half_solves(pair):
     target, draft, tokenizer = pair
     task = word_problems_task()
