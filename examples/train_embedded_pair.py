@@ -4,8 +4,8 @@
     python examples/train_embedded_pair.py --roles target --resume --target-steps 900 --lr 2e-3 --seed 1
 
 The pair that the package ships was trained with these settings (about 35 minutes on one slow thread).
-The target learns answers worded by the hidden rule of `hf_autojudge.demo.problems`; the draft learns answers worded by
-chance, for a shorter time. Every step draws fresh problems of the `pretrain` split. Given `--seed` and the numbers of
+The target learns answers worded by the hidden rule of `hf_autojudge.demo.problems`; the draft learns answers worded at
+random, for a shorter time. Every step draws fresh problems of the `pretrain` split. Given `--seed` and the numbers of
 steps, the result is the same up to the rounding of the machine's arithmetic.
 """
 
@@ -34,7 +34,7 @@ WORDINGS: dict[str, Wording] = {"target": "rule", "draft": "random"}
 
 
 def train_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:
-    """A BPE tokenizer in which a digit, a newline and the space before a digit never merge with anything."""
+    """Train a BPE tokenizer that never merges a digit, a newline or the space before a digit with other characters."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     pieces = Regex(r"\n|\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -61,7 +61,7 @@ def train_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:
 def batches(
     tokenizer: PreTrainedTokenizerFast, wording: Wording, noise: float, size: int, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches of `(input_ids, labels)`, int64 of shape (size, length); the labels skip prompt and padding.
+    """Endless batches of `(input_ids, labels)`, int64 of shape (size, length); prompt and padding have the label -100.
 
     Problems of similar length share a batch, so that little is padding. Padding is on the right, where a causal
     model's real tokens never see it: no attention mask is needed.
@@ -72,9 +72,9 @@ def batches(
         problems = list(islice(stream, 16 * size))
         prompts = tokenizer([prompt(p) for p in problems])["input_ids"]
         answers = tokenizer([p.answer for p in problems], add_special_tokens=False)["input_ids"]
-        rows = [(q, a + [tokenizer.eos_token_id]) for q, a in zip(prompts, answers, strict=True)]
-        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
-        groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+        sequences = [(q, a + [tokenizer.eos_token_id]) for q, a in zip(prompts, answers, strict=True)]
+        sequences.sort(key=lambda sequence: len(sequence[0]) + len(sequence[1]))
+        groups = [sequences[i : i + size] for i in range(0, len(sequences), size)]
         shuffle.shuffle(groups)
         for group in groups:
             length = max(len(q) + len(a) for q, a in group)
@@ -163,10 +163,10 @@ def main() -> None:
     parser.add_argument("--draft-steps", type=int, default=2000, help="0: use --draft-minutes instead")
     parser.add_argument("--target-minutes", type=float, default=40.0)
     parser.add_argument("--draft-minutes", type=float, default=4.0)
-    parser.add_argument("--batch-size", type=int, default=24, help="problems a step")
+    parser.add_argument("--batch-size", type=int, default=24, help="problems in a step")
     parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--noise", type=float, default=0.06, help="how often the target's wording is left to chance")
-    parser.add_argument("--resume", action="store_true", help="go on from the models in --out (give another seed)")
+    parser.add_argument("--noise", type=float, default=0.06, help="share of the target's wordings chosen at random")
+    parser.add_argument("--resume", action="store_true", help="continue from the models in --out (give another seed)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -174,7 +174,8 @@ def main() -> None:
 
     log: list[dict[str, Any]] = []
     tokenizer = train_tokenizer()
-    unseen = make_problems("validation", 500)
+    tokenizer.save_pretrained(args.out / "target")  # both models use it
+    validation = make_problems("validation", 500)
     for role in args.roles:
         folder = args.out / role
         model = train(role, tokenizer, args, log).to(torch.bfloat16)
@@ -185,10 +186,9 @@ def main() -> None:
             pad_token_id=tokenizer.pad_token_id,
         )
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
         stored = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        share = accuracy(stored, tokenizer, unseen)  # of the weights as they are stored, rounded to bfloat16
-        log.append({"model": role, "split": "validation", "problems": len(unseen), "accuracy": share})
+        share = accuracy(stored, tokenizer, validation)  # of the weights as they are stored, rounded to bfloat16
+        log.append({"model": role, "split": "validation", "problems": len(validation), "accuracy": share})
         print(log[-1])
     with open(args.out / "training_log.jsonl", "a" if args.resume else "w") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in log)

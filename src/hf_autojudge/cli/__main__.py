@@ -1,5 +1,5 @@
 """`python -m hf_autojudge.cli`."""
 
-from hf_autojudge.cli.app import main
+from hf_autojudge.cli import main
 
 main()

@@ -9,22 +9,22 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PAIR = Path(__file__).parent / "pair"
-"""Folder with `target/` and `draft/`: bf16 safetensors, configs and tokenizers."""
+"""Folder with `target/` and `draft/`: configs and bf16 safetensors; the tokenizer of both is in `target/`."""
 
 
 def load_pair(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Any, Any, Any]:
-    """Load the pair that ships with the package; needs no network.
+    """Load the pair that ships with the package. Needs no network.
 
     Args:
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`)
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): The weights are stored in bf16.
 
     Returns:
-        Target, draft and their common tokenizer.
+        Target, draft and the tokenizer of both.
     """
     models = []
     for name in ("target", "draft"):
         model = AutoModelForCausalLM.from_pretrained(PAIR / name, dtype=dtype).to(device).eval()
-        model.config.name_or_path = f"hf_autojudge/embedded-{name}"  # for judges and reports: no path of one machine
+        model.config.name_or_path = f"hf_autojudge/embedded-{name}"  # judges and reports must not name a local path
         models.append(model)
     return models[0], models[1], AutoTokenizer.from_pretrained(PAIR / "target")

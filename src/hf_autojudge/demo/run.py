@@ -1,4 +1,4 @@
-"""The demo: the whole main job on the embedded pair, in a given time."""
+"""The demo: label, fit, calibrate and evaluate on the embedded pair, within a time budget."""
 
 from __future__ import annotations
 
@@ -20,90 +20,88 @@ from hf_autojudge.judges.configuration_autojudge import FEATURES
 from hf_autojudge.labeling import label_samples
 from hf_autojudge.training import calibrate_threshold, fit_store
 
-LABEL_SHARE, CALIBRATE_SHARE, EVALUATE_SHARE = 0.3, 0.25, 0.38  # of the time; fitting and loading take the rest
-MAX_PROMPTS = 5000
-BATCH_SIZE = 8  # prompts labelled at the same time: those under way when the time is over are lost
-SHOWN = 7  # which test problem is shown
-STYLES = {"match": "", "bonus": "", "kept": "yellow", "corrected": "blue"}
+LABEL_SHARE, CALIBRATE_SHARE, EVALUATE_SHARE = 0.3, 0.25, 0.38  # of the time; the rest is for loading and fitting
+MAX_SAMPLES = 5000
+BATCH_SIZE = 8  # small, because prompts that are unfinished when the time is over are lost
 MAX_ACCURACY_DROP, CONFIDENCE = 0.05, 0.8  # what a few dozen prompts can support
+SHOWN_SAMPLE = 7  # index of the test sample whose answer is shown
+STYLES = {"match": "", "bonus": "", "accepted": "yellow", "corrected": "blue"}
 
 
 def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Console) -> None:
     """Label, fit, calibrate, evaluate, and show one answer.
 
     Args:
-        out (`Path`): Gets `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and
+        out (`Path`): Folder for `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and
             `answer.html`.
-        seconds (`float`): Time to spend. More time means more problems and narrower intervals.
-        `num_assistant_tokens` (`int`): Candidate tokens a round.
-        console ([`Console`]): Where to print.
+        seconds (`float`): Time budget. A longer demo uses more samples and gives narrower intervals.
+        num_assistant_tokens (`int`): Candidate tokens in a round.
+        console ([`Console`]): Prints progress and results.
     """
     task = word_problems_task()
     target, draft, tokenizer = load_pair()
-    pair = (target, draft)
-    judge_folder = out / "judge"
+    labels, judge_folder = out / "labels", out / "judge"
 
     console.rule("1. label: which of the draft's mismatches change the answer?")
-    rows = task.load("train", MAX_PROMPTS)
-    for _ in _until(seconds * LABEL_SHARE, label_samples(*pair, tokenizer, task, rows, out / "labels", batch_size=BATCH_SIZE)):
+    samples = task.load("train", MAX_SAMPLES)
+    labelled = label_samples(target, draft, tokenizer, task, samples, labels, batch_size=BATCH_SIZE)
+    for _ in _until(seconds * LABEL_SHARE, labelled):
         pass
 
     console.rule("2. fit: a linear head on both models' hidden states")
-    result = fit_store(*pair, out / "labels", num_assistant_tokens, features=FEATURES, validation_share=0.2)
+    result = fit_store(target, draft, labels, num_assistant_tokens, features=FEATURES, validation_share=0.2)
     console.print(
-        f"{result.n_train} mismatches to fit on, {result.n_validation} to validate, {result.share_important:.0%} "
-        f"of them important. Validation AUC {result.auc:.3f} (C = {result.c:.3g})."
+        f"{result.n_train} mismatches for training, {result.n_validation} for validation, "
+        f"{result.share_important:.0%} of them important. Validation AUC {result.auc:.3f} (C = {result.c:.3g})."
     )
 
     console.rule("3. calibrate: which threshold keeps the task's accuracy?")
-    rows_of_table = [row for row in result.head.config.thresholds if row["recall"] >= 0.7]
+    thresholds = [row["threshold"] for row in result.head.config.thresholds if row["recall"] >= 0.7]
     choice, measured = calibrate_threshold(
         result.head,
-        *pair,
+        target,
+        draft,
         tokenizer,
         task,
-        task.load("validation", MAX_PROMPTS),
+        task.load("validation", MAX_SAMPLES),
         MAX_ACCURACY_DROP,
         CONFIDENCE,
-        thresholds=[row["threshold"] for row in _spread(rows_of_table, 4)],
+        thresholds=_spread(thresholds, 4),
         seconds=seconds * CALIBRATE_SHARE,
     )
     console.print(choice.reason)
     result.head.config.threshold = choice.threshold
-    save_judge(
-        judge_folder,
-        result.head,
-        fit=result.metrics(),
-        calibration=asdict(choice) | {"settings": measured.settings},
-    )
+    calibration = asdict(choice) | {"settings": measured.settings}
+    save_judge(judge_folder, result.head, fit=result.metrics(), calibration=calibration)
 
     console.rule("4. evaluate: accuracy against speed, on test problems")
-    thresholds = sorted({choice.threshold, *(row["threshold"] for row in _spread(rows_of_table, 2))} - {0.0})
-    found = measure_frontier(
-        *pair,
+    measured_thresholds = sorted({choice.threshold, *_spread(thresholds, 2)} - {0.0})
+    frontier = measure_frontier(
+        target,
+        draft,
         {"AutoJudge": result.head, "top-2": TopKRule(2)},
         task,
-        thresholds,
+        measured_thresholds,
         tokenizer=tokenizer,
-        rows=task.load("test", MAX_PROMPTS),
+        samples=task.load("test", MAX_SAMPLES),
         seconds=seconds * EVALUATE_SHARE,
     )
-    found.to_json(judge_folder / "frontier.json")
-    plot_frontier(found, judge_folder / "frontier.png")
+    frontier.to_json(judge_folder / "frontier.json")
+    plot_frontier(frontier, judge_folder / "frontier.png")
     write_card(judge_folder)
-    console.print(found.table())
+    console.print(frontier.table())
 
     console.rule("5. one answer, side by side")
-    row = task.load("test", SHOWN + 1)[SHOWN]
-    prompt = task.prompt(row, tokenizer)
-    shared = {"max_new_tokens": task.max_new_tokens, "num_assistant_tokens": num_assistant_tokens}
-    exact = trace_answer(*pair, ExactMatchRule(), tokenizer, prompt, **shared)
-    judged = trace_answer(
-        *pair, result.head, tokenizer, prompt, judge_threshold=choice.threshold or thresholds[-1], **shared
-    )
-    answer_page(row["question"], exact, judged, out / "answer.html")
+    sample = task.load("test", SHOWN_SAMPLE + 1)[SHOWN_SAMPLE]
+    prompt = task.prompt(sample, tokenizer)
+    options = {"max_new_tokens": task.max_new_tokens, "num_assistant_tokens": num_assistant_tokens}
+    threshold = choice.threshold or measured_thresholds[-1]
+    exact = trace_answer(target, draft, ExactMatchRule(), tokenizer, prompt, **options)
+    judged = trace_answer(target, draft, result.head, tokenizer, prompt, judge_threshold=threshold, **options)
+    answer_page(sample["question"], exact, judged, out / "answer.html")
     console.print(
-        "plain: both chose it; yellow: the draft's, kept by the judge; blue: the target's correction", style="dim"
+        "plain: both models chose it; yellow: the draft's, accepted by the judge; blue: the target's correction",
+        style="dim",
     )
     for piece in judged.tokens:
         console.print(piece.text, style=STYLES[piece.label], end="", markup=False, highlight=False)
@@ -112,24 +110,24 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
         f"{judged.stats.accepted_per_target_call:.2f} with it."
     )
     for path in ("judge/README.md", "judge/frontier.json", "judge/frontier.png", "answer.html"):
-        console.print(f"written: {out / path}")
+        console.print(f"Written: {out / path}")
 
 
-def _until(seconds: float, items: Iterator[Any]) -> Iterator[Any]:
-    """Items as they come, with a progress bar in seconds, until the time is over."""
+def _until(seconds: float, prompts: Iterator[Any]) -> Iterator[Any]:
+    """Yield prompts until the time is over; the progress bar counts seconds."""
     start = time.monotonic()
-    form = "{l_bar}{bar}| {n}/{total} s{postfix}"
-    with tqdm(total=round(seconds), desc="Labelling", bar_format=form) as bar:
-        for count, item in enumerate(items, start=1):
-            yield item
+    bar_format = "{l_bar}{bar}| {n}/{total} s{postfix}"
+    with tqdm(total=round(seconds), desc="Labelling", bar_format=bar_format) as bar:
+        for count, prompt in enumerate(prompts, start=1):
+            yield prompt
             spent = time.monotonic() - start
             bar.update(min(round(spent), bar.total) - bar.n)
-            bar.set_postfix_str(f"{count} prompts, {count / spent:.1f} a second")
+            bar.set_postfix_str(f"{count} prompts, {count / spent:.1f} per second")
             if spent > seconds:
                 return
 
 
-def _spread(rows: list[dict[str, float]], n: int) -> list[dict[str, float]]:
-    """At most `n` rows, evenly spread, the last included."""
-    step = max(1, -(-len(rows) // n))
-    return rows[::-1][::step][::-1]
+def _spread(thresholds: list[float], n: int) -> list[float]:
+    """At most `n` thresholds, evenly spaced in the list, including the last."""
+    step = max(1, -(-len(thresholds) // n))
+    return thresholds[::-1][::step][::-1]

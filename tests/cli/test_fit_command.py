@@ -1,0 +1,22 @@
+"""`fit` writes a judge."""
+
+import json
+
+import pytest
+
+from hf_autojudge import AutoJudgeHead
+
+
+def test_fit_writes_a_judge(judge):
+    config = AutoJudgeHead.from_pretrained(judge).config
+    assert (config.target, config.draft) == ("hf_autojudge/embedded-target", "hf_autojudge/embedded-draft")
+    assert config.num_candidate_tokens == 8 and config.task == "word_problems" and config.thresholds
+    assert json.loads((judge / "fit.json").read_text())["auc"] > 0.5
+
+
+@pytest.mark.slow
+def test_a_second_fit_with_a_hidden_layer_reads_the_features(run, judge, tmp_path):
+    options = ("--hidden-size", 4, "--features", "draft_token.target,scalar.kl", "--validation-share", 0.4)
+    finished = run("fit", judge.parent / "labels", tmp_path / "judge", *options)
+    assert finished.code == 0 and "hidden layer of 4" in " ".join(finished.stdout.split()), finished.stderr
+    assert AutoJudgeHead.from_pretrained(tmp_path / "judge").config.hidden_size == 4

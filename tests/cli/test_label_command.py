@@ -1,0 +1,33 @@
+"""`label` with the methods other than the default, which the `judge` fixture runs."""
+
+import json
+
+from hf_autojudge import AutoJudgeHead
+from hf_autojudge.labeling import LabelStore
+
+
+def test_annotated_answers_make_a_judge_of_the_target_alone(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers = range(3, 9)
+    samples = [
+        {"prompt": f"Ann has {i} apples and gets {j}.", "answer": f"Ann has {i + j + (j % 2)} apples.", "wrong": wrong}
+        for i in numbers
+        for j in numbers
+        for wrong in ([[8, 9]] if j % 2 else [],)
+    ]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, samples)))
+    finished = run("label", "labels", "--method", "annotated", "--dataset", "answers.jsonl")
+    assert finished.code == 0, finished.stderr
+    finished = run("fit", "labels", "judge", "--validation-share", 0.4)
+    assert finished.code == 0, finished.stderr
+    head = AutoJudgeHead.from_pretrained(tmp_path / "judge")
+    assert list(head.config.features) == ["draft_token.target"] and head.config.draft_hidden_size == 0
+    finished = run("calibrate", "judge")
+    assert finished.code == 2 and "name one with --task" in finished.stderr
+
+
+def test_selfjudge_labels(run, tmp_path):
+    finished = run("label", tmp_path / "labels", "--method", "selfjudge", "--threshold", 3, "--max-samples", 3)
+    assert finished.code == 0, finished.stderr
+    settings = LabelStore(tmp_path / "labels").settings
+    assert (settings["method"], settings["threshold"], settings["suffix"]) == ("selfjudge", 3, 20)
