@@ -19,22 +19,26 @@ import torch
 import transformers
 from decoding_speed import PAD, Method, Prompts, Settings, add_bandwidth, copy_bandwidth, measure
 from scripted_pair import LLAMA_1B, LLAMA_8B, TINY_DRAFT, TINY_TARGET, rejecting_head, scripted_pair
-from transformers import CompileConfig, PreTrainedModel
+from transformers import AutoTokenizer, CompileConfig, PreTrainedModel
 
 from hf_autojudge import AutoJudgeHead, ExactMatchRule, free_static_caches
-from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.demo.embedded import PAIR, load_pair
 from hf_autojudge.demo.problems import make_problems, prompt
 from hf_autojudge.provenance import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SHAPES = {"small": (TINY_TARGET, TINY_DRAFT), "8b-1b": (LLAMA_8B, LLAMA_1B)}
+SHAPES = {
+    "tiny": (TINY_TARGET | {"num_hidden_layers": 1}, TINY_DRAFT),
+    "small": (TINY_TARGET, TINY_DRAFT),
+    "8b-1b": (LLAMA_8B, LLAMA_1B),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", choices=["small", "embedded", "8b-1b"], default="small")
+    parser.add_argument("--pair", choices=[*SHAPES, "embedded"], default="small")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--num-assistant-tokens", type=int, default=5)
     parser.add_argument("--accepted", type=int, default=3, help="of each round's candidates, in random pairs")
@@ -85,8 +89,7 @@ def make_models(settings: Settings) -> tuple[PreTrainedModel, PreTrainedModel, A
 def make_prompts(settings: Settings, batch: int) -> Prompts:
     """The arguments of `generate` for a batch of prompts, padded on the left."""
     if settings.pair == "embedded":
-        _, _, tokenizer = load_pair()
-        tokenizer.padding_side = "left"
+        tokenizer = AutoTokenizer.from_pretrained(PAIR / "target", padding_side="left")
         questions = [prompt(p) for p in make_problems("validation", batch)]
         return tokenizer(questions, return_tensors="pt", padding=True).to(settings.device)
     generator = torch.Generator().manual_seed(0)

@@ -155,7 +155,7 @@ def against_plain(
     items: list[LabelledPrompt], ours: dict[str, Any], expected: list[LabelledPrompt], plain: dict[str, Any]
 ) -> dict[str, Any]:
     """How the labels differ from the plain search's, and the share of its passes and time that they took."""
-    share = plain["mismatches"] / sum(len(item.mismatches) for item in items)  # of our work
+    share = plain["mismatches"] / max(1, sum(len(item.mismatches) for item in items))  # of our work
     same = sum(a == b for a, b in zip(items, expected, strict=False))
     known = [{(m.position, m.draft_token): m.important for m in item.mismatches} for item in expected]
     labels = [
@@ -165,7 +165,7 @@ def against_plain(
     ]
     return {
         "prompts with identical labels": f"{same} of {len(expected)}",
-        "labels that differ": round(1 - sum(labels) / max(1, len(labels)), 4),
+        "labels that differ": round(labels.count(False) / max(1, len(labels)), 4),
         "target passes": round(ours["target"]["passes"] * share / plain["target"]["passes"], 4),
         "time": round(ours["seconds"] * share / plain["seconds"], 4),
     }

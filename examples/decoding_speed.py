@@ -136,8 +136,8 @@ def check_script(name: str, settings: Settings, tokens: list[list[int]]) -> None
     script = scripted_tokens(settings.accepted, settings.new_tokens)
     for index, found in enumerate(tokens):
         if found != script:
-            pairs = enumerate(zip(found, script, strict=False))
-            place = next((i for i, (a, b) in pairs if a != b), min(len(found), len(script)))
+            shared = min(len(found), len(script))
+            place = next((i for i in range(shared) if found[i] != script[i]), shared)
             raise AssertionError(
                 f"{name} left the script in sequence {index} at new token {place}: {found[place : place + 8]} in "
                 f"place of {script[place : place + 8]}."
@@ -250,3 +250,19 @@ def add_bandwidth(
     for row in rows:
         read = alone if row["method"].endswith("greedy") else together
         row |= {"bytes_a_round": read, "bandwidth_share": read / (row["round_ms"] / 1e3) / bandwidth}
+
+
+@torch.no_grad()
+def first_difference(
+    target: PreTrainedModel, prompts: Prompts, found: list[list[int]], expected: list[list[int]]
+) -> str:
+    """Where new tokens of a batch first differ, and how far the target's two best logits lie apart there: where these
+    are nearly equal, rounding alone may choose."""
+    i = next(i for i in range(len(found)) if found[i] != expected[i])
+    shared = min(len(found[i]), len(expected[i]))
+    n = next((n for n in range(shared) if found[i][n] != expected[i][n]), shared)
+    before = prompts["input_ids"][i][prompts["attention_mask"][i].bool()].tolist() + found[i][:n]
+    best = target(torch.tensor([before], device=target.device)).logits[0, -1].float().topk(2).values.tolist()
+    return (
+        f"in prompt {i} from new token {n} on (the target's two best logits there lie {best[0] - best[1]:.2g} apart)"
+    )

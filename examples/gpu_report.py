@@ -17,12 +17,11 @@ Parts:
     label    labelling, many searches at once, and the plain search
     fit      the grid of penalties on 150,000 x 6,144 features
 
-A part starts no new measurement after `--seconds`; what is left out stands in its file. Each part writes
-`<part>.json` after each measurement, so that a part that is killed loses one only. A measurement that fails does not
-stop the others, except that after an illegal memory access nothing runs on the GPU any more in the same process: run
-the parts separately. At the end `report.md` and `report.png` are made from all files in `--out`. The exit status is 1 if
-a measurement failed. The parts together take about 30 minutes on one data-center GPU, of which `speed`, `compile`,
-`batch` and `label` need about 30 GB.
+After `--seconds` a part starts no new measurement; its file names those left out. Each part writes `<part>.json` after
+each measurement, so that a part that is killed loses one only. A measurement that fails does not stop the others. (But
+after an illegal memory access nothing runs on the GPU any more in the same process, so run the parts separately.) At
+the end `report.md` and `report.png` are made from all files in `--out`. The exit status is 1 if a measurement failed.
+Each part takes at most some 8 minutes. The GPU must hold an 8B and a 1B model in bfloat16, 18 GB, with their caches.
 
 Needs torch, transformers, safetensors and numpy; `label` also datasets; `fit` also datasets, scikit-learn and rich;
 the picture matplotlib:
@@ -42,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from decoding_speed import copy_bandwidth
 from gpu_report_decoding import (
     TINY,
@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("There is no CUDA device; --tiny runs small stand-ins on a CPU.")
     parts = {"all": PARTS, "report": ()}.get(args.part, (args.part,))
     sizes = TINY if args.tiny else Sizes()
+    transformers.utils.logging.disable_progress_bar()
     failed = sum(run_part(part, sizes, args.out, args.seconds) for part in parts)
     reports = collect(args.out)
     if not reports:

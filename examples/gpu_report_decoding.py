@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from benchmark_decoding import make_methods, make_models, make_prompts, static_arguments
-from decoding_speed import PAD, Settings, add_bandwidth, measure, one_run, synchronizations
+from decoding_speed import PAD, Settings, add_bandwidth, first_difference, measure, one_run, synchronizations
 from torch._dynamo.utils import counters
 from transformers import PreTrainedModel
 
@@ -32,43 +32,27 @@ OURS, COMPILED_GREEDY, COMPILED = "ours, judge", "compiled greedy", "ours, judge
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much the report measures.
-
-    Attributes:
-        device, dtype (`str`): `dtype` of the speed, and of the random pair's labels.
-        random_pair (`str`): Shapes of the pair with random weights.
-        rounds (`tuple[tuple[int, int], ...]`): Its candidates in each round, and how many of them are accepted.
-        candidates (`int`): In each round of the embedded pair.
-        batch (`int`): Prompts at the same time, beside 1.
-        new_tokens (`int`): Of each answer. A multiple of `accepted + 1` makes all rounds whole.
-        runs (`int`): Timed runs of each method.
-        judges (`tuple[str, ...]`): Whose tokens are compared: names in [`judge_arguments`].
-        label_prompts, label_tokens (`int`): Prompts of the embedded pair, and the longest answer.
-        label_batches (`tuple[int, ...]`): Searches at the same time.
-        label_reference (`int`): Prompts of the plain search.
-        random_label_prompts, random_label_tokens (`int`): The same, of the random pair.
-        fit_mismatches, fit_features (`int`)
-        backend (`str`, *optional*): Of `torch.compile`.
-    """
+    """How much the report measures."""
 
     device: str = "cuda"
-    dtype: str = "bfloat16"
+    dtype: str = "bfloat16"  # of the speed, and of the random pair's labels
     random_pair: str = "8b-1b"
-    rounds: tuple[tuple[int, int], ...] = ((8, 6), (24, 20))
-    candidates: int = 16
-    batch: int = 8
-    new_tokens: int = 168
+    rounds: tuple[tuple[int, int], ...] = ((8, 6), (24, 20))  # the random pair's candidates, and how many are accepted
+    candidates: int = 16  # of the embedded pair
+    batch: int = 8  # prompts at the same time, beside 1
+    new_tokens: int = 168  # a multiple of `accepted + 1` makes all of the random pair's rounds whole
     runs: int = 3
-    judges: tuple[str, ...] = ("threshold 0", "judge", "KL rule")
-    label_prompts: int = 200
+    judges: tuple[str, ...] = ("threshold 0", "judge", "KL rule")  # whose tokens are compared
+    compile_embedded: bool = True  # in the parts about speed
+    label_prompts: int = 200  # of the embedded pair
     label_tokens: int = 240
     label_batches: tuple[int, ...] = (16, 64)
-    label_reference: int = 12
+    label_reference: int = 12  # prompts of the plain search
     random_label_prompts: int = 32
     random_label_tokens: int = 126
     fit_mismatches: int = 150_000
     fit_features: int = 6_144
-    backend: str | None = None
+    backend: str | None = None  # of `torch.compile`
 
     def settings(self, pair: str, candidates: int, accepted: int = 3) -> Settings:
         """Settings of one pair, for the speed."""
@@ -96,13 +80,14 @@ class Sizes:
 TINY = Sizes(
     device="cpu",
     dtype="float32",
-    random_pair="small",
+    random_pair="tiny",
     rounds=((4, 2),),
     candidates=4,
     batch=2,
     new_tokens=12,
     runs=1,
     judges=("threshold 0", "judge"),
+    compile_embedded=False,
     label_prompts=2,
     label_tokens=30,
     label_batches=(2,),
@@ -210,33 +195,17 @@ def compare_tokens(sizes: Sizes, pairs: Pairs, on_cpu: Callable, judge: str, bat
     if len(equal) < len(expected):
         others = {name: tokens for name, tokens in expected.items() if name not in equal}
         record["error"] = "; ".join(
-            f"differs from {name} {first_difference(settings, models[0], found, tokens)}"
+            f"differs from {name} {first_difference(models[0], make_prompts(settings, batch), found, tokens)}"
             for name, tokens in others.items()
         )
     return [record]
-
-
-@torch.no_grad()
-def first_difference(settings: Settings, target: PreTrainedModel, found: list, expected: list) -> str:
-    """Where, and how far the target's two best logits lie apart there: nearly equal ones differ by rounding only."""
-    prompts = make_prompts(settings, len(found))
-    i = next(i for i in range(len(found)) if found[i] != expected[i])
-    n = next((n for n, (a, b) in enumerate(zip(found[i], expected[i], strict=False)) if a != b), None)
-    if n is None:
-        n = min(len(found[i]), len(expected[i]))
-    before = prompts["input_ids"][i][prompts["attention_mask"][i].bool()].tolist() + found[i][:n]
-    best = target(torch.tensor([before], device=target.device)).logits[0, -1].float().topk(2).values.tolist()
-    return (
-        f"in prompt {i} from new token {n} on (the target's two best logits there lie {best[0] - best[1]:.2g} apart)"
-    )
 
 
 def count_synchronizations(sizes: Sizes, pairs: Pairs, method: str, batch: int) -> list[Record]:
     """Those of the rounds that a longer answer takes more: prefill and set-up cancel out. CUDA only."""
     counts: list[Counter[str]] = []
     passes = []
-    long = max(3, sizes.new_tokens // 3)
-    for new_tokens in (long, long // 3):
+    for new_tokens in (sizes.new_tokens // 2, sizes.new_tokens // 6):
         settings = replace(sizes.embedded(), dtype="float32", new_tokens=new_tokens)
         models = pairs.get(settings)
         run, prompts = make_methods(settings, *models, batch)[method], make_prompts(settings, batch)
@@ -269,10 +238,11 @@ def speed_measurements(sizes: Sizes, pairs: Pairs, bandwidth: float) -> list[Mea
 
 def compile_measurements(sizes: Sizes, pairs: Pairs, bandwidth: float) -> list[Measurement]:
     """Part `compile`: one prompt, compiled. The target alone takes as long with every number of candidates."""
-    settings = [*sizes.random(), sizes.embedded()]
-    pairs_and_methods = [(s, m) for s in settings for m in (COMPILED, COMPILED_GREEDY)]
-    repeated = [(s, COMPILED_GREEDY) for s in settings[:-2]]
-    return [decoding(pairs, s, 1, m, bandwidth) for s, m in pairs_and_methods if (s, m) not in repeated]
+    wanted = [(settings, COMPILED) for settings in sizes.random()]
+    wanted += [(sizes.random()[-1], COMPILED_GREEDY)]
+    if sizes.compile_embedded:
+        wanted += [(sizes.embedded(), COMPILED), (sizes.embedded(), COMPILED_GREEDY)]
+    return [decoding(pairs, settings, 1, method, bandwidth) for settings, method in wanted]
 
 
 def batch_measurements(sizes: Sizes, pairs: Pairs, bandwidth: float) -> list[Measurement]:
@@ -281,9 +251,9 @@ def batch_measurements(sizes: Sizes, pairs: Pairs, bandwidth: float) -> list[Mea
     embedded = sizes.embedded()
     wanted = [(first, m) for m in (PLAIN, OURS, COMPILED)]
     wanted += [(s, m) for s in others for m in (OURS, COMPILED)]
-    wanted += [((others or [first])[-1], COMPILED_GREEDY)]
-    wanted += [(embedded, m) for m in (PLAIN, OURS, COMPILED, COMPILED_GREEDY, ASSISTED)]
-    wanted += [(replace(first, runs=1), ASSISTED)]
+    wanted += [(sizes.random()[-1], COMPILED_GREEDY)]
+    wanted += [(embedded, m) for m in (PLAIN, OURS, *((COMPILED, COMPILED_GREEDY) if sizes.compile_embedded else ()))]
+    wanted += [(embedded, ASSISTED), (replace(first, runs=1), ASSISTED)]
     return [decoding(pairs, s, sizes.batch, m, bandwidth) for s, m in wanted]
 
 

@@ -16,8 +16,9 @@ import torch
 from benchmark_decoding import make_prompts
 from decoding_speed import Settings, now
 from gpu_report_decoding import Measurement, Pairs, Record, Sizes
+from transformers import AutoTokenizer
 
-from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.demo.embedded import PAIR
 from hf_autojudge.demo.problems import final_number, make_problems, prompt
 
 IMPORTANT = 5  # of the random pair's mismatches every fifth is important: about as many as were mined on GSM8K
@@ -35,7 +36,7 @@ def label_measurements(sizes: Sizes, pairs: Pairs) -> list[Measurement]:
 
 def label_embedded(sizes: Sizes, pairs: Pairs, settings: Settings) -> list[Record]:
     """Labels of the embedded pair's training problems."""
-    _, _, tokenizer = load_pair()
+    tokenizer = AutoTokenizer.from_pretrained(PAIR / "target")
     prompts = [tokenizer(prompt(p))["input_ids"] for p in make_problems("train", sizes.label_prompts)]
 
     def same_outcome(one: list[int], other: list[int]) -> bool:
@@ -54,7 +55,7 @@ def label_random(sizes: Sizes, pairs: Pairs, settings: Settings) -> list[Record]
         """Judged by where the last swap is."""
         both = enumerate(zip(reference, alternative, strict=False))
         last = max((place for place, (a, b) in both if a != b), default=0)
-        return (last // (settings.accepted + 1)) % IMPORTANT != IMPORTANT - 1
+        return (last // (settings.accepted + 1)) % IMPORTANT != 0
 
     batches = (min(sizes.random_label_prompts, max(sizes.label_batches)),)
     return compare(pairs, settings, prompts, same_outcome, sizes.random_label_tokens, batches, reference=1)
@@ -99,7 +100,7 @@ def fit_measurements(sizes: Sizes) -> list[Measurement]:
     """Part `fit`: the whole grid of penalties, the features held on the device, streamed, and on the CPU."""
     features, scores = cache(partial(write_features, sizes)), {}
     found: list[Measurement] = [("features", lambda: [features()[1]])]
-    for device, hold in ((sizes.device, True), (sizes.device, False), ("cpu", True)):
+    for device, hold in dict.fromkeys([(sizes.device, True), (sizes.device, False), ("cpu", True)]):
         name = f"{device}, {'held' if hold else 'streamed'}"
         found.append((f"fit, {name}", partial(fit, sizes, features, name, device, hold, scores)))
     return found
