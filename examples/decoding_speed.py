@@ -65,7 +65,8 @@ class Run:
         seconds, target, draft (`float`): In all, and inside each model's forward calls; where those are compiled, in
             the parts that `JudgeStats` tells apart.
         new_tokens (`int`)
-        passes (`float`): Target passes one after another: the rounds that take time.
+        passes (`float`): Target passes one after another: the rounds that take time. Of a compiled batch, whose
+            passes cannot be hooked, the mean over its sequences: too few if some end early.
         sequence_passes (`float`): The same, each counted once for every sequence in it.
     """
 
@@ -123,7 +124,7 @@ def measure(
                 "draft_ms": split.draft / m.passes * 1e3,
                 "elsewhere_ms": (split.seconds - split.target - split.draft) / m.passes * 1e3,
                 "accepted_per_target_call": m.new_tokens / m.sequence_passes,
-                "synchronizations_per_round": syncs.get(name),
+                "synchronizations_with_prefill": syncs.get(name),  # per round
                 "first_seconds": first[name],
                 "seconds": [s.seconds for s in timed],
             }

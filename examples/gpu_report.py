@@ -23,10 +23,10 @@ after an illegal memory access nothing runs on the GPU any more in the same proc
 the end `report.md` and `report.png` are made from all files in `--out`. The exit status is 1 if a measurement failed.
 Each part takes at most some 8 minutes. The GPU must hold an 8B and a 1B model in bfloat16, 18 GB, with their caches.
 
-Needs torch, transformers, safetensors and numpy; `label` also datasets; `fit` also datasets, scikit-learn and rich;
-the picture matplotlib:
+Needs torch, transformers, safetensors and numpy; `label` also datasets; `fit` also datasets and scikit-learn; the
+picture matplotlib:
 
-    pip install "torch>=2.6" "transformers>=5.17,<6" safetensors numpy datasets scikit-learn rich matplotlib
+    pip install "torch>=2.6" "transformers>=5.17,<6" safetensors numpy datasets scikit-learn matplotlib
 """
 
 from __future__ import annotations

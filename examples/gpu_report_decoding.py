@@ -202,16 +202,18 @@ def compare_tokens(sizes: Sizes, pairs: Pairs, on_cpu: Callable, judge: str, bat
 
 
 def count_synchronizations(sizes: Sizes, pairs: Pairs, method: str, batch: int) -> list[Record]:
-    """Those of the rounds that a longer answer takes more: prefill and set-up cancel out. CUDA only."""
+    """Those of the rounds by which a longer answer exceeds a shorter one: prefill and set-up cancel out. CUDA only."""
     counts: list[Counter[str]] = []
     passes = []
-    for new_tokens in (sizes.new_tokens // 2, sizes.new_tokens // 6):
+    long = min(60, sizes.new_tokens // 2)  # no answer has ended there
+    for new_tokens in (long, long // 3):
         settings = replace(sizes.embedded(), dtype="float32", new_tokens=new_tokens)
         models = pairs.get(settings)
-        run, prompts = make_methods(settings, *models, batch)[method], make_prompts(settings, batch)
-        timed, _ = one_run(method, run, prompts, *models[:2], settings.device, split=True)
-        passes.append(timed.passes)
-        counts.append(synchronizations(run, prompts) if settings.device == "cuda" else Counter())
+        methods, prompts = make_methods(settings, *models, batch), make_prompts(settings, batch)
+        eager = OURS if method == COMPILED else method  # the same rounds, and its passes can be counted
+        passes.append(one_run(eager, methods[eager], prompts, *models[:2], settings.device, split=True)[0].passes)
+        methods[method](prompts)  # warms up, and compiles
+        counts.append(synchronizations(methods[method], prompts) if settings.device == "cuda" else Counter())
     rounds = passes[0] - passes[1]
     per_round = {place: count / rounds for place, count in (counts[0] - counts[1]).most_common(12)}
     total = (counts[0].total() - counts[1].total()) / rounds
@@ -220,9 +222,10 @@ def count_synchronizations(sizes: Sizes, pairs: Pairs, method: str, batch: int) 
             "setting": f"embedded, {sizes.candidates} candidates, batch {batch}, float32",
             "method": method,
             "synchronizations_per_round": total if sizes.device == "cuda" else None,
+            "synchronizations_outside_rounds": counts[1].total() - total * passes[1],
+            "rounds_compared": rounds,
             "at": per_round,
-            "outside_rounds": counts[1].total() - total * passes[1],
-            "note": ", ".join(f"{count:.2g} at {place}" for place, count in list(per_round.items())[:3]),
+            "note": ", ".join(f"{count:.2g} at {place}" for place, count in list(per_round.items())[:4]),
         }
     ]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from benchmark_decoding import make_prompts
@@ -21,6 +21,8 @@ from transformers import AutoTokenizer
 from hf_autojudge.demo.embedded import PAIR
 from hf_autojudge.demo.problems import final_number, make_problems, prompt
 
+SameOutcome = Callable[[list[int], list[int]], bool]
+Features = Callable[[], tuple[tempfile.TemporaryDirectory, Record]]
 IMPORTANT = 5  # of the random pair's mismatches every fifth is important: about as many as were mined on GSM8K
 
 
@@ -65,15 +67,16 @@ def compare(
     pairs: Pairs,
     settings: Settings,
     prompts: list[list[int]],
-    same_outcome: Any,
+    same_outcome: SameOutcome,
     length: int,
-    batches: Any,
+    batches: Sequence[int],
     reference: int,
 ) -> list[Record]:
     """A record for each batch size, and one for the plain search. In float32 a difference is an error."""
     from benchmark_labeling import compare_searches
 
     target, draft, _ = pairs.get(settings)
+    list(compare_searches(target, draft, prompts[:1], same_outcome, length, [1], reference=0))  # warms up
     records: dict[str, Record] = {}
     for name, figures in compare_searches(target, draft, prompts, same_outcome, length, batches, reference):
         if name.endswith(" against plain"):
@@ -97,10 +100,11 @@ def compare(
 
 
 def fit_measurements(sizes: Sizes) -> list[Measurement]:
-    """Part `fit`: the whole grid of penalties, the features held on the device, streamed, and on the CPU."""
-    features, scores = cache(partial(write_features, sizes)), {}
+    """Part `fit`: the whole grid of penalties, with the features held on the device, on the CPU, and streamed."""
+    features: Features = cache(partial(write_features, sizes))
+    scores: dict[str, torch.Tensor] = {}
     found: list[Measurement] = [("features", lambda: [features()[1]])]
-    for device, hold in dict.fromkeys([(sizes.device, True), (sizes.device, False), ("cpu", True)]):
+    for device, hold in dict.fromkeys([(sizes.device, True), ("cpu", True), (sizes.device, False)]):
         name = f"{device}, {'held' if hold else 'streamed'}"
         found.append((f"fit, {name}", partial(fit, sizes, features, name, device, hold, scores)))
     return found
@@ -119,7 +123,7 @@ def write_features(sizes: Sizes) -> tuple[tempfile.TemporaryDirectory, Record]:
 
 
 def fit(
-    sizes: Sizes, features: Any, name: str, device: str, hold: bool, scores: dict[str, torch.Tensor]
+    sizes: Sizes, features: Features, name: str, device: str, hold: bool, scores: dict[str, torch.Tensor]
 ) -> list[Record]:
     """One fit. Scores of the validation mismatches are compared with those of the fits before."""
     from benchmark_fit import NAME
