@@ -227,10 +227,12 @@ def draw(reports: list[dict[str, Any]], path: Path) -> None:
     panels: dict[str, list[tuple[str, float, str]]] = {}
     for record in (record for report in reports for record in report["records"]):
         if (method := pair_and_method(record)) is not None:
-            numbers = record["setting"].split(", ")[1].removesuffix(" candidates")
-            label = method if method.endswith("greedy") else f"{method}, {numbers}"
-            bar = (label, record["tokens_per_second"], f"{record['bandwidth_share']:.0%}")
-            panels.setdefault(f"{record['pair']}, batch {record['batch']}: tokens/s (bandwidth)", []).append(bar)
+            candidates = record["setting"].split(", ")[1]
+            label = method if method.endswith("greedy") else f"{method}, {candidates}"
+            speed = record["tokens_per_second"]
+            bar = (label, speed, f"{speed:,.0f} ({record['bandwidth_share']:.0%})")
+            title = f"{record['pair']}, batch {record['batch']}: tokens/s (share of the memory bandwidth)"
+            panels.setdefault(title, []).append(bar)
         elif "labels_per_hour" in record:
             label = f"{record['setting'].split(',')[0]}, {record['setting'].split(', ')[-1]}, {record['method']}"
             bar = (label, record["labels_per_hour"], f"{record['labels_per_hour']:,}")
