@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +131,8 @@ def compare_searches(
     try:
         found, figures = {}, {}
         for batch in batches:
-            found[batch], figures[batch] = timed(
-                lambda batch=batch: find_important_tokens(
-                    target, draft, prompts, same_outcome, max_new_tokens, batch_size=batch
-                ),
-                passes,
-            )
+            label = partial(find_important_tokens, target, draft, prompts, same_outcome, max_new_tokens)
+            found[batch], figures[batch] = timed(partial(label, batch_size=batch), passes)
             yield f"batch {batch}", figures[batch]
         if not reference:
             return

@@ -59,8 +59,10 @@ from gpu_report_training import fit_measurements, label_measurements
 from hf_autojudge.provenance import command_line, read_json, versions, write_json
 
 PARTS = ("tokens", "speed", "compile", "batch", "label", "fit")
-COLUMNS = ("part", "setting", "method", "tokens/s", "x alone", "ms a round", "of bandwidth", "accepted")
-COLUMNS += ("syncs a round", "peak GB", "note")
+COLUMNS = (
+    "part | setting | method | tokens/s | x alone | ms a round | of bandwidth | accepted | syncs a round | peak GB"
+)
+COLUMNS += " | note"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +175,7 @@ def summary(reports: list[dict[str, Any]]) -> str:
     found = reports[0]["machine"]
     names = ", ".join(f"{name} {found[name]}" for name in ("torch", "transformers", "cuda") if name in found)
     lines = [f"{found['device']}, {names}, copy bandwidth {found['copy_bandwidth'] / 1e9:,.0f} GB/s", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|---|---|---|" + "---:|" * (len(COLUMNS) - 4) + "---|"]
+    lines += [f"| {COLUMNS} |", "|---|---|---|" + "---:|" * (COLUMNS.count("|") - 3) + "---|"]
     alone = speed_alone(reports)
     for report in reports:
         for record in report["records"]:
