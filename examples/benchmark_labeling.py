@@ -14,9 +14,9 @@ printed.
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
-from hf_autojudge.labeling import AutoJudge, LabelledPrompt, Mismatch
-from hf_autojudge.labeling.local import make_job
-from hf_autojudge.labeling.methods.base import Job
-from hf_autojudge.labeling.pair import Pair
+from hf_autojudge.labeling import LabelledPrompt, Mismatch, find_important_tokens
+from hf_autojudge.provenance import write_json
 from hf_autojudge.tasks import gsm8k_task
+
+SameOutcome = Callable[[list[int], list[int]], bool]
 
 
 class Passes:
@@ -37,7 +37,7 @@ class Passes:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.calls = self.tokens = 0
-        model.register_forward_pre_hook(self._count, with_kwargs=True)
+        self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, _module: Any, args: tuple, inputs: dict) -> None:
         ids = args[0] if args else inputs["input_ids"]
@@ -50,42 +50,47 @@ class Passes:
         self.calls = self.tokens = 0
         return found
 
+    def remove(self) -> None:
+        """Stop counting."""
+        self._hook.remove()
+
 
 @torch.no_grad()
-def plain_search(target: Any, draft: Any, job: Job) -> LabelledPrompt:
+def plain_search(
+    target: Any, draft: Any, prompt: list[int], same_outcome: SameOutcome, max_new_tokens: int
+) -> LabelledPrompt:
     """Algorithm 1, in the plainest way that uses the models' caches."""
-    start, limits = len(job.prompt), job.limits
+    start, max_length = len(prompt), len(prompt) + max_new_tokens
+    ends = target.generation_config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else sorted(ends)
 
-    def finish(text: list[int]) -> list[int]:
-        if limits.finished(text):
-            return text
+    def finish(sequence: list[int]) -> list[int]:
+        if len(sequence) >= max_length or (len(sequence) > start and sequence[-1] in ends):
+            return sequence
         config = GenerationConfig(
-            max_length=limits.max_length,
-            do_sample=False,
-            eos_token_id=sorted(limits.ends),
-            pad_token_id=min(limits.ends),
+            max_length=max_length, do_sample=False, eos_token_id=ends or None, pad_token_id=min(ends, default=0)
         )
-        ids = torch.tensor([text], device=target.device)
+        ids = torch.tensor([sequence], device=target.device)
         return target.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)[0].tolist()
 
-    text = finish(job.prompt)
-    reference = text[start:]
+    sequence = finish(prompt)
+    reference = sequence[start:]
     mismatches: list[Mismatch] = []
     border = start
-    while border < len(text):
-        ids = torch.tensor([text], device=draft.device)
+    while border < len(sequence):
+        ids = torch.tensor([sequence], device=draft.device)
         choices = draft(ids).logits[0].argmax(-1).tolist()
-        position = next((i for i in range(border, len(text)) if choices[i - 1] != text[i]), None)
+        position = next((i for i in range(border, len(sequence)) if choices[i - 1] != sequence[i]), None)
         if position is None:
             break
         token = choices[position - 1]
-        alternative = finish([*text[:position], token])
-        important = not job.same_outcome(reference, alternative[start:])
-        mismatches.append(Mismatch(position - start, text[position], token, important))
+        alternative = finish([*sequence[:position], token])
+        important = not same_outcome(reference, alternative[start:])
+        mismatches.append(Mismatch(position - start, sequence[position], token, important))
         if not important:
-            text = alternative
+            sequence = alternative
         border = position + 1
-    return LabelledPrompt(job.prompt, mismatches, reference, text[start:])
+    return LabelledPrompt(prompt, mismatches, reference, sequence[start:])
 
 
 def timed(run: Callable[[], list[LabelledPrompt]], passes: dict[str, Passes]) -> tuple[list[LabelledPrompt], dict]:
@@ -103,8 +108,63 @@ def timed(run: Callable[[], list[LabelledPrompt]], passes: dict[str, Passes]) ->
         "mismatches": mismatches,
         "important": sum(m.important for item in found for m in item.mismatches),
         "seconds": round(seconds, 2),
-        "rows_per_hour": round(3600 * mismatches / seconds),
+        "mismatches_per_hour": round(3600 * mismatches / seconds),
         **{name: counter.take() for name, counter in passes.items()},
+    }
+
+
+def compare_searches(
+    target: Any,
+    draft: Any,
+    prompts: Sequence[list[int]],
+    same_outcome: SameOutcome,
+    max_new_tokens: int,
+    batches: Sequence[int],
+    reference: int,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Label the prompts with each batch size, then the first `reference` of them with the plain search.
+
+    Yields:
+        A name and its figures, as they are measured: `"batch 16"`, ..., `"plain"`, `"batch 16 against plain"`, ...
+    """
+    passes = {"target": Passes(target), "draft": Passes(draft)}
+    try:
+        found, figures = {}, {}
+        for batch in batches:
+            label = partial(find_important_tokens, target, draft, prompts, same_outcome, max_new_tokens)
+            found[batch], figures[batch] = timed(partial(label, batch_size=batch), passes)
+            yield f"batch {batch}", figures[batch]
+        if not reference:
+            return
+        expected, plain = timed(
+            lambda: [plain_search(target, draft, p, same_outcome, max_new_tokens) for p in prompts[:reference]],
+            passes,
+        )
+        yield "plain", plain
+        for batch, items in found.items():
+            yield f"batch {batch} against plain", against_plain(items, figures[batch], expected, plain)
+    finally:
+        for counter in passes.values():
+            counter.remove()
+
+
+def against_plain(
+    items: list[LabelledPrompt], ours: dict[str, Any], expected: list[LabelledPrompt], plain: dict[str, Any]
+) -> dict[str, Any]:
+    """How the labels differ from the plain search's, and the share of its passes and time that they took."""
+    share = plain["mismatches"] / max(1, sum(len(item.mismatches) for item in items))  # of our work
+    same = sum(a == b for a, b in zip(items, expected, strict=False))
+    known = [{(m.position, m.draft_token): m.important for m in item.mismatches} for item in expected]
+    labels = [
+        known[i].get((m.position, m.draft_token)) == m.important
+        for i, item in enumerate(items[: len(expected)])
+        for m in item.mismatches
+    ]
+    return {
+        "prompts with identical labels": f"{same} of {len(expected)}",
+        "labels that differ": round(labels.count(False) / max(1, len(labels)), 4),
+        "target passes": round(ours["target"]["passes"] * share / plain["target"]["passes"], 4),
+        "time": round(ours["seconds"] * share / plain["seconds"], 4),
     }
 
 
@@ -112,8 +172,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", help="the embedded pair by default")
     parser.add_argument("--draft")
-    parser.add_argument("--data", help="GSM8K's training rows: a file or a data set of the Hub")
-    parser.add_argument("--limit", type=int, default=200, help="prompts")
+    parser.add_argument("--data", help="GSM8K's training split: a file or a data set of the Hub")
+    parser.add_argument("--limit", type=int, default=200, help="number of prompts")
     parser.add_argument("--reference", type=int, help="prompts of the plain search; all by default, 0 for none")
     parser.add_argument("--batch", type=int, nargs="+", default=[16])
     parser.add_argument("--max-new-tokens", type=int)
@@ -134,43 +194,21 @@ def main() -> None:
         )
         tokenizer = AutoTokenizer.from_pretrained(args.target)
         task = gsm8k_task(args.data) if args.data else gsm8k_task()
-    rows = task.load("train", args.limit)
-    pair = Pair(target, draft)
-    length = args.max_new_tokens or task.max_new_tokens
-    jobs = [make_job(pair, i, task.prompt(row, tokenizer), row, task, tokenizer, length) for i, row in enumerate(rows)]
-    passes = {"target": Passes(target), "draft": Passes(draft)}
+    samples = task.load("train", args.limit)
+    prompts = [list(task.prompt(sample, tokenizer)) for sample in samples]
 
+    def same_outcome(one: list[int], other: list[int]) -> bool:
+        first, second = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (one, other))
+        return task.same_outcome(samples[0], first, second)  # both tasks compare the answers alone
+
+    count = len(prompts) if args.reference is None else args.reference
+    length = args.max_new_tokens or task.max_new_tokens
     figures: dict[str, Any] = {"arguments": {k: v for k, v in vars(args).items() if k != "out"}}
-    found = {}
-    for batch in args.batch:
-        found[batch], figures[f"batch {batch}"] = timed(
-            lambda batch=batch: [item for _, item in sorted(pair.run(AutoJudge(), jobs, batch))], passes
-        )
-        print(f"batch {batch}", figures[f"batch {batch}"], flush=True)
-    count = len(jobs) if args.reference is None else args.reference
-    if count:
-        expected, plain = timed(lambda: [plain_search(target, draft, job) for job in jobs[:count]], passes)
-        figures["plain"] = plain
-        print("plain", plain, flush=True)
-        for batch, items in found.items():
-            ours = figures[f"batch {batch}"]
-            share = plain["mismatches"] / sum(len(item.mismatches) for item in items)  # of our work
-            same = sum(a == b for a, b in zip(items, expected, strict=False))
-            rows_of = [{(m.position, m.draft_token): m.important for m in item.mismatches} for item in expected]
-            labels = [
-                rows_of[i].get((m.position, m.draft_token)) == m.important
-                for i, item in enumerate(items[:count])
-                for m in item.mismatches
-            ]
-            figures[f"batch {batch} against plain"] = {
-                "prompts with identical labels": f"{same} of {count}",
-                "labels that differ": round(1 - sum(labels) / max(1, len(labels)), 4),
-                "target passes": round(ours["target"]["passes"] * share / plain["target"]["passes"], 4),
-                "time": round(ours["seconds"] * share / plain["seconds"], 4),
-            }
-            print(f"batch {batch} against plain", figures[f"batch {batch} against plain"], flush=True)
+    for name, found in compare_searches(target, draft, prompts, same_outcome, length, args.batch, count):
+        figures[name] = found
+        print(name, found, flush=True)
     if args.out:
-        args.out.write_text(json.dumps(figures, indent=2))
+        write_json(args.out, figures)
 
 
 if __name__ == "__main__":
