@@ -149,11 +149,14 @@ class CompiledRunner:
         tokens = tokens.to(device)
         if self._last_known_token is not None:
             tokens = tokens.clamp(max=self._last_known_token)
-        if self._is_prefill or list(starts) != self.num_cached:
-            self._starts[self._running] = to_device(starts, device)[:, None]
-        else:
+        continues = not self._is_prefill and list(starts) == self.num_cached
+        if continues:
             self._starts[self._running] += self._last_width  # those of idle sequences stay in the cache
-        width = next((width for width in self._steps if width >= n), None)
+        else:
+            self._starts[self._running] = to_device(starts, device)[:, None]
+        widths = [width for width in self._steps if width >= n]
+        # After a rollback the widest: so every graph is compiled early in a call, not when it is first needed
+        width = widths[0 if continues else -1] if widths else None
         if width is None or self._is_prefill:  # the first pass allocates the cache, which a graph cannot
             self._is_prefill = False
             padded = tokens.new_zeros(self.num_sequences, n)
