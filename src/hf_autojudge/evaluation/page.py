@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from pathlib import Path
 
 from hf_autojudge.evaluation.trace import AnswerTrace, TokenTrace
 from hf_autojudge.provenance import replacing
@@ -15,47 +16,7 @@ LEGEND = {
     "bonus": "the target's next token, after all candidates of the round",
 }
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --text: #1c1e21; --page: #fff; --panel: #f5f6f8; --line: #d9dce1; --quiet: #5c6470;
-  --accepted: #ffd58a; --corrected: #b9d4ff; --bonus: #9aa1ac; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --text: #e6e8eb; --page: #15171a; --panel: #1e2125; --line: #363b42;
-  --quiet: #a0a7b2; --accepted: #7a5200; --corrected: #1f4a86; --bonus: #7d8590; }} }}
-body {{ margin: 2rem auto; padding: 0 1.25rem; max-width: 76rem; color: var(--text); background: var(--page);
-  font: 16px/1.5 system-ui, sans-serif; }}
-h1 {{ font-size: 1.4rem; margin: 0 0 1rem; }}
-h2 {{ font-size: 1rem; margin: 0 0 .5rem; }}
-.text {{ white-space: pre-wrap; overflow-wrap: anywhere; font: 14px/1.75 ui-monospace, Menlo, Consolas, monospace; }}
-.question {{ margin: 0 0 1rem; color: var(--quiet); }}
-.sides {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; align-items: start; }}
-section {{ background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 1rem; }}
-table {{ border-collapse: collapse; margin: 0 0 1rem; }}
-td {{ padding: .1rem 1.5rem .1rem 0; }}
-td + td {{ text-align: right; font-variant-numeric: tabular-nums; font-weight: 600; }}
-.legend {{ display: flex; flex-wrap: wrap; gap: .4rem 1.5rem; margin: 1rem 0; padding: 0; list-style: none;
-  font-size: .875rem; color: var(--quiet); }}
-.legend span {{ color: var(--text); padding: 0 .3rem; }}
-.accepted, .corrected {{ border-radius: 3px; cursor: help; }}
-.accepted {{ background: var(--accepted); }}
-.corrected {{ background: var(--corrected); }}
-.bonus {{ border-bottom: 1px dotted var(--bonus); }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="text question">{question}</p>
-<div class="sides">
-{sides}
-</div>
-<ul class="legend">{legend}</ul>
-</body>
-</html>
-"""
+TEMPLATE = Path(__file__).with_name("page_template.html")  # for `str.format`
 
 
 def answer_page(
@@ -74,7 +35,7 @@ def answer_page(
         title (`str`, *optional*): Heading.
     """
     sides = [_side("The target's own answer (greedy, threshold 0)", exact), _side("With the judge", judged)]
-    page = _PAGE.format(
+    page = TEMPLATE.read_text(encoding="utf-8").format(
         title=html.escape(title),
         question=html.escape(question),
         sides="\n".join(sides),

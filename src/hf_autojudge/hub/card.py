@@ -10,7 +10,6 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_autojudge.evaluation.report import Frontier, Interval
-from hf_autojudge.hub.template import TEMPLATE
 from hf_autojudge.judges import AutoJudgeConfig
 from hf_autojudge.provenance import read_json, replacing
 
@@ -63,7 +62,7 @@ def write_card(
     )
     card = ModelCard.from_template(
         data,
-        template_str=TEMPLATE,
+        template_path=str(TEMPLATE),
         repo_id=repo_id or folder.resolve().name,
         target=config.target if config.target in named else "path/to/target",
         draft=config.draft if config.draft in named else "path/to/draft",
