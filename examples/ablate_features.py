@@ -1,8 +1,8 @@
-"""What a head should read, and whether a hidden layer helps: validation AUC on the embedded pair, several splits.
+"""Compare features and a hidden layer: validation AUC of heads for the embedded pair, over several splits.
 
 python examples/ablate_features.py --labels /tmp/labels-600
 
-Mines labels on training problems (a few minutes on one core), or reads those that the folder has.
+Labels training problems (a few minutes on one core), or reads the labels that the folder already holds.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from hf_autojudge.demo.task import word_problems_task
 from hf_autojudge.hub.card import markdown_table
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling import LabelStore, label_samples
-from hf_autojudge.training import fit_head
-from hf_autojudge.training.feature_store import store_features
+from hf_autojudge.training import fit_head, store_features
 
 DD, DT, PD, PT = FEATURES
 SETS: dict[str, tuple[str, ...]] = {
@@ -48,8 +47,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     target, draft, tokenizer = load_pair()
     task = word_problems_task()
-    rows = task.load("train", args.problems)
-    for _ in tqdm(label_samples(target, draft, tokenizer, task, rows, args.labels), total=len(rows), desc="Labelling"):
+    samples = task.load("train", args.problems)
+    progress = label_samples(target, draft, tokenizer, task, samples, args.labels)
+    for _ in tqdm(progress, total=len(samples), desc="Labelling"):
         pass
     store = LabelStore(args.labels)
     data = store_features(target, draft, store.labelled(), store.folder / "features")
@@ -61,7 +61,7 @@ def main() -> None:
         return f"{mean(found):.4f} ± {stdev(found):.4f}"
 
     important = torch.cat([part.important for part in data])
-    print(f"{len(important)} mismatches of {len(rows)} problems, {important.double().mean():.1%} important\n")
+    print(f"{len(important)} mismatches of {len(samples)} problems, {important.double().mean():.1%} important\n")
     lines = [(name, aucs(names, 0), aucs(names, args.hidden_size)) for name, names in SETS.items()]
     print(markdown_table(("the head reads", "linear", f"one hidden layer of {args.hidden_size}"), lines))
 

@@ -1,10 +1,10 @@
-"""How long a fit takes: the whole grid of penalties, ours and scikit-learn's, on the same synthetic features.
+"""Time the fit of the whole grid of penalties, ours and scikit-learn's, on the same synthetic features.
 
 python examples/benchmark_fit.py --threads 2
 python examples/benchmark_fit.py --rows 150000 --features 6144 --ours-only --threads 2      # or --device cuda
 
-Columns are correlated as hidden states are: a low-rank part of decaying spectrum and noise, means and scales that
-differ from column to column. 19% of the rows are positive, and the true probabilities rank them with an AUC of about
+The columns are correlated like hidden states: a low-rank part with a decaying spectrum plus noise, with a different
+mean and scale in each column. 19% of the rows are positive, and the true probabilities rank them with an AUC of about
 0.83. The features are written to a folder as bfloat16 shards and read memory-mapped, as `fit_store` does.
 """
 
@@ -28,7 +28,7 @@ SHARD = 8192
 
 
 def write_features(folder: Path, rows: int, features: int, signal: float, seed: int = 0) -> None:
-    """Shards of synthetic features, ten mismatches a prompt."""
+    """Write shards of synthetic features, with ten mismatches per prompt."""
     generator = torch.Generator().manual_seed(seed)
     rank = max(8, features // 4)
     spectrum = torch.arange(1, rank + 1) ** -0.5
@@ -40,7 +40,7 @@ def write_features(folder: Path, rows: int, features: int, signal: float, seed: 
     mean = torch.randn(features, generator=generator) * scale
     trial = (torch.randn(200_000, generator=generator) * signal).double()
     low, high = -20.0, 20.0
-    for _ in range(50):  # the bias of 19% positives
+    for _ in range(50):  # find the bias that gives 19% positives
         middle = (low + high) / 2
         low, high = (middle, high) if (trial + middle).sigmoid().mean() < 0.19 else (low, middle)
     for start in range(0, rows, SHARD):
@@ -54,7 +54,7 @@ def write_features(folder: Path, rows: int, features: int, signal: float, seed: 
 
 
 def scikit_learn(parts: list[MismatchFeatures], c_grid: list[float], max_iter: int) -> None:
-    """The same split, standardisation, grid and choice with scikit-learn, in float32."""
+    """Fit with scikit-learn in float32, with the same split, standardization and grid."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -90,14 +90,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--features", type=int, default=2048)
-    parser.add_argument("--signal", type=float, default=1.7, help="deviation of the true logits")
-    parser.add_argument("--folder", type=Path, help="keeps the features, or has them; default: temporary")
+    parser.add_argument("--signal", type=float, default=1.7, help="standard deviation of the true logits")
+    parser.add_argument(
+        "--folder", type=Path, help="folder to keep the features in, or that holds them; default: a temporary one"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--stream", action="store_true", help="hold no copy of the features")
+    parser.add_argument(
+        "--stream", action="store_true", help="read the features in every pass, without a copy in memory"
+    )
     parser.add_argument("--hidden-size", type=int, default=0, help="fit a head with a hidden layer instead")
     parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--max-iter", type=int, default=20_000, help="of scikit-learn, which needs more than its 100")
+    parser.add_argument(
+        "--max-iter", type=int, default=20_000, help="of scikit-learn, whose default of 100 is too small"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,7 +131,7 @@ def main() -> None:
 
 
 def peak(device: str) -> float:
-    """Peak memory in GB: of the device, or of the process, memory-mapped pages included."""
+    """Peak memory in GB of the GPU, or of the process including memory-mapped pages."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -26,7 +26,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import hf_autojudge
 from hf_autojudge import AutoJudgeHead, ExactMatchRule, JudgedDecoding, KLRule, TopKRule
-from tests.conftest import SHAPE, VOCAB, make_model, make_pair
+from tests.utils import SHAPE, VOCAB, make_model, make_pair
 
 PROMPT = torch.tensor([[1, 5, 9, 13, 7, 5, 9]])
 

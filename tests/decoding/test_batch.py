@@ -7,36 +7,20 @@ from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, StoppingCriteria
 
 from hf_autojudge import ExactMatchRule, KLRule, TopKRule
-from tests.conftest import ARCHITECTURES, VOCAB, make_pair
-from tests.decoding.test_equals_reference import DEFAULT, FEATURES, prompt_ids, random_head
+from tests.utils import (
+    ARCHITECTURES,
+    DEFAULT,
+    FEATURES,
+    PAD,
+    VOCAB,
+    make_pair,
+    padded,
+    prompt_ids,
+    random_head,
+    together_and_alone,
+)
 
 LENGTHS = (9, 3, 14, 1, 6)
-PAD = 0
-
-
-def padded(prompts):
-    """Left-padded ids and their mask."""
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def together_and_alone(target, draft, prompts, judge, **call):
-    """New tokens of each row, decoded together and one at a time, and both stats."""
-    call |= {"assistant_model": draft, "judge": judge, "return_dict_in_generate": True, "pad_token_id": PAD}
-    inputs = padded(prompts)
-    out = target.generate(**inputs, **call)
-    width = inputs["input_ids"].shape[1]
-    together = [row[width:].tolist() for row in out.sequences]
-    alone, stats = [], None
-    for prompt in prompts:
-        one = target.generate(torch.tensor([prompt]), **(call | {"cache_implementation": None}))
-        alone.append(one.sequences[0, len(prompt) :].tolist())
-        stats = one.judge_stats if stats is None else stats + one.judge_stats
-    longest = max(map(len, alone))
-    alone = [row + [PAD] * (longest - len(row)) for row in alone]
-    return together, alone, out.judge_stats, stats
 
 
 @pytest.mark.parametrize("static", [False, True])

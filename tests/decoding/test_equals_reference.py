@@ -11,53 +11,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from hf_autojudge import AutoJudgeHead, ExactMatchRule, KLRule, TopKRule
-from tests.conftest import VOCAB
-from tests.reference import Head, judged_greedy, run
-
-ALL_FEATURES = ("draft_token.draft", "draft_token.target", "previous.draft", "previous.target")
-DEFAULT = ("draft_token.draft", "draft_token.target")
-FEATURES = [DEFAULT, ("draft_token.target",), ("previous.target", "draft_token.draft"), ("previous.draft",)]
-
-
-def random_head(features, seed, hidden=32):
-    generator = torch.Generator().manual_seed(seed)
-    size = hidden * len(features)
-    head = Head(
-        weight=torch.randn(size, generator=generator) / size**0.5,
-        bias=0.1,
-        mean=torch.randn(size, generator=generator) * 0.1,
-        scale=torch.rand(size, generator=generator) + 0.5,
-        features=features,
-    )
-    ours = AutoJudgeHead.from_linear(
-        head.weight.numpy(),
-        head.bias,
-        head.mean,
-        head.scale,
-        features=features,
-        draft_hidden_size=hidden,
-        target_hidden_size=hidden,
-        vocab_size=VOCAB,
-    )
-    return head, ours
-
-
-def prompt_ids(seed, length=9):
-    return torch.randint(3, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-def decode(target, draft, prompt, judge, k, **kwargs):
-    out = target.generate(
-        torch.tensor([prompt]),
-        assistant_model=draft,
-        judge=judge,
-        num_assistant_tokens=k,
-        do_sample=False,
-        return_dict_in_generate=True,
-        **kwargs,
-    )
-    return out.sequences[0].tolist(), out.judge_stats
+from hf_autojudge import ExactMatchRule, KLRule, TopKRule
+from tests.reference import judged_greedy, run
+from tests.utils import ALL_FEATURES, DEFAULT, FEATURES, VOCAB, decode, prompt_ids, random_head
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.55, 1.0])

@@ -14,9 +14,7 @@ from transformers import (
 )
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from tests.conftest import SHAPE, VOCAB, make_model, make_pair
-from tests.decoding.test_batch import PAD, padded, together_and_alone
-from tests.decoding.test_equals_reference import prompt_ids
+from tests.utils import PAD, SHAPE, VOCAB, make_model, make_pair, padded, prompt_ids, together_and_alone
 
 STATIC = {"cache_implementation": "static"}
 GREEDY = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": PAD}

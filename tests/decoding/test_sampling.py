@@ -5,7 +5,7 @@ import torch
 from scipy.stats import chisquare
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from tests.conftest import make_model
+from tests.utils import make_model
 
 VOCAB = 8
 NEW = 2

@@ -14,9 +14,7 @@ from transformers import CompileConfig
 from hf_autojudge import ExactMatchRule, JudgeStats, KLRule, TopKRule, free_static_caches
 from hf_autojudge.runners.compiled import CompiledRunner
 from hf_autojudge.runners.slot_cache import SlotMapping
-from tests.conftest import make_model, make_pair
-from tests.decoding.test_batch import PAD, padded
-from tests.decoding.test_equals_reference import DEFAULT, FEATURES, prompt_ids, random_head
+from tests.utils import DEFAULT, FEATURES, PAD, make_model, make_pair, padded, prompt_ids, random_head
 
 
 def decode(target, draft, judge, prompts, **call):

@@ -9,9 +9,8 @@ from transformers import AutoModel, CompileConfig
 from hf_autojudge import AutoJudgeHead
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.judges.distributions import distribution_scalars
-from tests.conftest import VOCAB, make_pair
-from tests.decoding.test_equals_reference import decode, prompt_ids
 from tests.reference import judged_greedy, run
+from tests.utils import VOCAB, decode, make_pair, prompt_ids
 
 SIZE = 32  # hidden states of the tests' models
 READ = [

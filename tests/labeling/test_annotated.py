@@ -38,7 +38,9 @@ def test_every_token_is_a_row(pair, tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     task = annotated_answers_task(str(path))
     loaded = task.load("train", None)
-    for _ in label_samples(target, None, tokenizer, task, loaded, tmp_path / "labels", method=Annotated(loaded, tokenizer)):
+    for _ in label_samples(
+        target, None, tokenizer, task, loaded, tmp_path / "labels", method=Annotated(loaded, tokenizer)
+    ):
         pass
     store = LabelStore(tmp_path / "labels")
     assert store.settings["method"] == "annotated" and store.settings["draft"] is None

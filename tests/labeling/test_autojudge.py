@@ -9,14 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_autojudge.labeling import AutoJudge, find_important_tokens
-from hf_autojudge.labeling.completion import Limits, finish
+from hf_autojudge.labeling.completion import Limits, complete
 from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.noise import Noise
 from hf_autojudge.labeling.pair import Pair
-from hf_autojudge.labeling.predictions import Ask, ManyTexts, OneText, Reply
-from tests.conftest import ARCHITECTURES, VOCAB, make_model
-from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
+from hf_autojudge.labeling.predictions import Prediction, PredictionRequest, Predictor
 from tests.reference import run
+from tests.utils import ARCHITECTURES, VOCAB, make_model, same_outcome, some_prompts, unlike_pair
 
 
 def reference_search(target, draft, prompt, same_outcome, max_new_tokens, eos):
@@ -143,12 +142,12 @@ def test_a_rollout_is_a_sample_of_the_target():
     """The share of each second token after a fixed first one, over many seeds, against the target's own softmax."""
     target = make_model("llama", 32, 2, seed=3)
     probabilities = (run(target, [3, 4, 5])[0][-1] / 1.5).softmax(-1)
-    reader = OneText(target, VOCAB)
+    predictor = Predictor(target, 1, 100, VOCAB, VOCAB)
     drawn = Counter()
     with torch.inference_mode():
         for seed in range(3000):
-            ask = Ask("target", [3, 4, 5], 1, Noise(seed * 7919 + (seed << 32), 1.5))
-            drawn[reader.read({0: ask})[0].choices[0]] += 1
+            request = PredictionRequest("target", [3, 4, 5], 1, Noise(seed * 7919 + (seed << 32), 1.5))
+            drawn[predictor.predict({0: request})[0].tokens[0]] += 1
     expected = probabilities * 3000
     often = expected >= 5
     observed = torch.tensor([float(drawn[token]) for token in range(VOCAB)])
@@ -157,41 +156,42 @@ def test_a_rollout_is_a_sample_of_the_target():
 
 
 class Scripted:
-    """A model that continues any text by a fixed sequence of tokens, whatever was guessed."""
+    """A model that continues any prompt by fixed tokens, whatever was proposed."""
 
     def __init__(self, final):
         self.final = final
         self.passes = 0
 
-    def answer(self, ask):
+    def predict(self, request):
         self.passes += 1
-        first = len(ask.text) - ask.rows + 1
-        return Reply([self.final[i] if i < len(self.final) else 0 for i in range(first, first + ask.rows)], [])
+        first = len(request.tokens) - request.count + 1
+        positions = range(first, first + request.count)
+        return Prediction([self.final[i] if i < len(self.final) else 0 for i in positions], [])
 
 
 @given(
     final=st.lists(st.integers(3, 6), min_size=2, max_size=80),
-    hint=st.lists(st.integers(3, 6), max_size=80),
+    earlier=st.lists(st.integers(3, 6), max_size=80),
     start=st.integers(1, 10),
 )
-def test_guesses_never_change_the_answer(final, hint, start):
+def test_proposals_never_change_the_answer(final, earlier, start):
     model = Scripted(final)
     limits = Limits(1, len(final), frozenset({6}))
-    writer = finish(final[:start], hint, limits)
-    reply = None
+    completion = complete(final[:start], earlier, limits)
+    prediction = None
     try:
         while True:
-            ask = writer.send(reply)
-            assert len(ask.text) <= len(final)
-            reply = model.answer(ask)
+            request = completion.send(prediction)
+            assert len(request.tokens) <= len(final)
+            prediction = model.predict(request)
     except StopIteration as stop:
-        text = stop.value
+        tokens = stop.value
     written = (
         final[:start]
-        if limits.finished(final[:start])
+        if limits.reached(final[:start])
         else next((final[: i + 1] for i in range(start, len(final)) if final[i] == 6), final)
     )
-    assert text == written
+    assert tokens == written
 
 
 def test_a_known_continuation_takes_few_passes():
@@ -199,41 +199,43 @@ def test_a_known_continuation_takes_few_passes():
     final = [random.randrange(3, 1000) for _ in range(300)]
     changed = final[:150] + [7, 8] + final[151:]  # one token became two
     model = Scripted(final)
-    writer = finish(final[:20], changed, Limits(1, 300, frozenset()))
-    reply = None
+    completion = complete(final[:20], changed, Limits(1, 300, frozenset()))
+    prediction = None
     with pytest.raises(StopIteration):
         while True:
-            reply = model.answer(writer.send(reply))
+            prediction = model.predict(completion.send(prediction))
     assert model.passes < 20
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-def test_readers_answer_alike(architecture):
-    """Texts that change in the middle, grow, shrink and are exchanged; rows in any number."""
+def test_predictors_agree(architecture):
+    """Sequences that change in the middle, grow, shrink and are exchanged; any number of predictions."""
     model = make_model(architecture, 32, 2, seed=3)
-    many, one = ManyTexts(model, 4, 120, VOCAB), [OneText(model, VOCAB) for _ in range(4)]
+    many, one = Predictor(model, 4, 120, VOCAB, VOCAB), [Predictor(model, 1, 120, VOCAB, VOCAB) for _ in range(4)]
+    assert many.num_sequences == 4
     random.seed(1)
-    texts = [[random.randrange(3, VOCAB) for _ in range(random.randrange(5, 40))] for _ in range(4)]
+    sequences = [[random.randrange(3, VOCAB) for _ in range(random.randrange(5, 40))] for _ in range(4)]
     with torch.inference_mode():
         for _ in range(25):
-            asks = {}
-            for place in random.sample(range(4), random.randrange(1, 5)):
-                text = texts[place][: random.randrange(3, len(texts[place]) + 1)]
-                text = text + [random.randrange(3, VOCAB) for _ in range(random.randrange(1, 30))]
-                texts[place] = text[:100]
-                asks[place] = Ask("target", texts[place], random.randrange(1, len(texts[place])), scores=True)
-            found = many.read(asks)
-            for place, ask in asks.items():
-                expected = one[place].read({place: ask})[place]
-                logits = run(model, ask.text)[0]
-                assert found[place].choices == expected.choices == logits[-ask.rows :].argmax(-1).tolist()
-                following = torch.tensor(ask.text[len(ask.text) - ask.rows + 1 :])
-                scores = logits[-ask.rows : -1].log_softmax(-1).gather(-1, following[:, None])[:, 0]
-                assert torch.allclose(torch.tensor(found[place].scores), scores, atol=1e-4)
-                assert torch.allclose(torch.tensor(expected.scores), scores, atol=1e-4)
+            requests = {}
+            for slot in random.sample(range(4), random.randrange(1, 5)):
+                tokens = sequences[slot][: random.randrange(3, len(sequences[slot]) + 1)]
+                tokens = tokens + [random.randrange(3, VOCAB) for _ in range(random.randrange(1, 30))]
+                sequences[slot] = tokens[:100]
+                count = random.randrange(1, len(sequences[slot]))
+                requests[slot] = PredictionRequest("target", sequences[slot], count, logprobs=True)
+            found = many.predict(requests)
+            for slot, request in requests.items():
+                expected = one[slot].predict({0: request})[0]
+                logits = run(model, request.tokens)[0]
+                assert found[slot].tokens == expected.tokens == logits[-request.count :].argmax(-1).tolist()
+                following = torch.tensor(request.tokens[len(request.tokens) - request.count + 1 :])
+                logprobs = logits[-request.count : -1].log_softmax(-1).gather(-1, following[:, None])[:, 0]
+                assert torch.allclose(torch.tensor(found[slot].logprobs), logprobs, atol=1e-4)
+                assert torch.allclose(torch.tensor(expected.logprobs), logprobs, atol=1e-4)
 
 
-def test_a_model_of_another_kind_is_read_one_text_at_a_time(llama_pair, caplog):
+def test_a_model_of_another_kind_runs_one_sequence_at_a_time(llama_pair, caplog):
     from transformers import BloomConfig, BloomForCausalLM
 
     torch.manual_seed(0)
@@ -262,7 +264,7 @@ def test_a_target_spread_over_devices(llama_pair, tmp_path):
     assert together == find_important_tokens(target, draft, prompts, same_outcome, 12)
 
 
-def test_the_drafts_own_settings_do_not_reach_its_sketch(llama_pair):
+def test_the_drafts_own_settings_do_not_reach_its_answers(llama_pair):
     target, draft = unlike_pair("llama")
     expected = find_important_tokens(target, draft, some_prompts(3), same_outcome, 10, [2])
     for name, value in {"return_dict_in_generate": True, "num_return_sequences": 2, "stop_strings": ["a"]}.items():

@@ -20,7 +20,7 @@ import ray
 from hf_autojudge.labeling import AutoJudge, LabelStore, label_samples
 from hf_autojudge.labeling.ray import MAX_ATTEMPTS, _Attempts, _Work, _Worker, label_samples_with_ray
 from hf_autojudge.tasks import Task
-from tests.conftest import make_pair
+from tests.utils import make_pair
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
 

@@ -7,8 +7,8 @@ import pytest
 from hf_autojudge.labeling import SelfJudge
 from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.pair import Pair
-from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run
+from tests.utils import same_outcome, some_prompts, unlike_pair
 
 
 def reference_labels(target, draft, prompt, max_new_tokens, ends, threshold, suffix):

@@ -1,4 +1,4 @@
-"""Thresholds: the table counts rightly, and the choice says what the data cannot support."""
+"""Thresholds: the table's counts are right, and the choice says what the data cannot support."""
 
 import pytest
 import torch
@@ -14,9 +14,9 @@ def test_the_table_counts():
     rows = calibration_table(importance, important)
     assert [r["threshold"] for r in rows] == sorted({r["threshold"] for r in rows})
     for row in rows:
-        kept = importance < row["threshold"]
-        assert row["accepted"] == pytest.approx(kept.double().mean().item())
-        assert row["recall"] == pytest.approx((~kept)[important].double().mean().item())
+        accepted = importance < row["threshold"]
+        assert row["accepted"] == pytest.approx(accepted.double().mean().item())
+        assert row["recall"] == pytest.approx((~accepted)[important].double().mean().item())
     assert rows[0]["recall"] == 1.0
     top = max(r["threshold"] for r in rows if r["recall"] >= 0.9)
     just_above = importance[important & (importance > top)].min()
@@ -35,13 +35,13 @@ def test_only_threshold_zero():
         choose_threshold({1.5: [True]}, [True])
 
 
-def test_the_table_needs_both_kinds():
+def test_the_table_needs_both_classes():
     with pytest.raises(ValueError, match="0 important of 5"):
         calibration_table(torch.rand(5), torch.zeros(5, dtype=torch.bool))
 
 
 def test_paired_bound_against_known_values():
-    # no discordant pair: z^2 / (n + z^2)
+    # without discordant pairs: z^2 / (n + z^2)
     z2 = 1.6448536**2
     assert paired_drop_bound(0, 0, 100, 0.95) == pytest.approx(z2 / (100 + z2), abs=1e-6)
     assert paired_drop_bound(0, 0, 100, 0.9) < paired_drop_bound(1, 0, 100, 0.9) < paired_drop_bound(1, 0, 50, 0.9)
@@ -49,7 +49,7 @@ def test_paired_bound_against_known_values():
 
 @pytest.mark.parametrize(("losses", "gains", "n"), [(12, 2, 54), (3, 0, 80), (5, 9, 200)])
 def test_paired_bound_inverts_the_score_test(losses, gains, n):
-    """At the bound, the statistic with the constrained likelihood maximised by brute force equals -z."""
+    """At the bound, the statistic equals -z; its constrained likelihood is maximized by brute force."""
     delta = paired_drop_bound(losses, gains, n, 0.9)
     q = torch.linspace(1e-9, (1 - delta) / 2, 400_001, dtype=torch.float64)  # P(gain); P(loss) is q + delta
     likelihood = losses * (q + delta).log() + gains * q.log() + (n - losses - gains) * (1 - 2 * q - delta).log()
@@ -59,7 +59,7 @@ def test_paired_bound_inverts_the_score_test(losses, gains, n):
 
 
 def test_the_bound_covers():
-    """In simulation the bound lies above the true drop at least about as often as it says."""
+    """In a simulation, the bound is below the true drop at most about as often as its confidence allows."""
     generator = torch.Generator().manual_seed(0)
     misses, trials = 0, 600
     for _ in range(trials):
@@ -77,7 +77,7 @@ def test_chooses_the_largest_supported_threshold():
     assert choice.supported and choice.threshold == 0.2
     assert [r["accuracy_drop"] for r in choice.rows] == [0.0, 0.003, 0.09]
     assert f"{n} prompts" in choice.reason
-    # a larger threshold that happens to look good does not count after a failure
+    # after a failure, a larger threshold that happens to pass does not count
     correct[0.9] = baseline
     assert choose_threshold(correct, baseline, max_accuracy_drop=0.02).threshold == 0.2
 

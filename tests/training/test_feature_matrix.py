@@ -1,20 +1,19 @@
-"""Rows read anew in every pass are the rows held, and standardising loses nothing."""
+"""A matrix read in every pass equals one in memory, and standardizing loses no precision."""
 
 from functools import partial
-from importlib import import_module
 
 import pytest
 import torch
 
-from hf_autojudge.training import MismatchFeatures, fit_head, rows
-from hf_autojudge.training.feature_matrix import Rows, Standardiser, read_rows
-from tests.training.test_fit import make_data
+from hf_autojudge.training import MismatchFeatures, feature_matrix, fit_head, fitting
+from hf_autojudge.training.feature_matrix import FeatureMatrix, Standardizer, read_blocks
+from tests.training.utils import make_data
 
 
 def split(data, sizes):
     """The same mismatches in several parts, some of them empty."""
     states = {name: values.split(sizes) for name, values in data.states.items()}
-    fields = [values.split(sizes) for values in (data.important, data.prompt, data.soft)]
+    fields = [values.split(sizes) for values in (data.important, data.prompt, data.soft_labels)]
     return [
         MismatchFeatures({name: values[i] for name, values in states.items()}, *(field[i] for field in fields))
         for i in range(len(sizes))
@@ -23,11 +22,11 @@ def split(data, sizes):
 
 @pytest.mark.parametrize("block", [1, 70, 4096])
 def test_moments_of_large_means(block):
-    """Means a thousand deviations away, of values that float32 holds exactly."""
+    """Means of a thousand deviations and more, of values that float32 holds exactly."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(-8, 9, (500, 5), generator=generator) / 8 + torch.tensor([0.0, 1e3, -1e3, 1e5, 7.0])
     x[:, 4] = 7.3  # a constant column
-    found = Standardiser.fit(x.split(block))
+    found = Standardizer.fit(x.split(block))
     assert torch.allclose(found.mean.double(), x.double().mean(0), rtol=1e-7, atol=1e-7)
     assert torch.allclose(found.scale[:4].double(), x.double().std(0, correction=0)[:4], rtol=1e-5)
     assert found.scale[4] == 1
@@ -36,25 +35,25 @@ def test_moments_of_large_means(block):
 
 
 @pytest.mark.parametrize("hold", [True, False])
-def test_what_rows_give(hold, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK", 40)
+def test_blocks_and_scores(hold, monkeypatch):
+    monkeypatch.setattr(feature_matrix, "BLOCK", 40)
     data = make_data(n=50)
     names = ["previous.draft", "draft_token.target"]
-    wanted = torch.rand(50, generator=torch.Generator().manual_seed(1)) < 0.6
-    read = partial(read_rows, split(data, [7, 0, 30, 13]), names, wanted, "cpu", torch.float32)
-    standardise = Standardiser.fit(read())
-    found = Rows(read, int(wanted.sum()), standardise, hold)
-    expected = standardise(data.matrix(names)[wanted])
+    selected = torch.rand(50, generator=torch.Generator().manual_seed(1)) < 0.6
+    read = partial(read_blocks, split(data, [7, 0, 30, 13]), names, selected, "cpu", torch.float32)
+    standardizer = Standardizer.fit(read())
+    found = FeatureMatrix(read, int(selected.sum()), standardizer, hold)
+    expected = standardizer(data.matrix(names)[selected])
     blocks = list(found.blocks())
     assert torch.equal(torch.cat([z for _, z in blocks]), expected) and len(blocks) > 5
-    assert all(torch.equal(z, expected[where]) for where, z in blocks)
+    assert all(torch.equal(z, expected[rows]) for rows, z in blocks)
     weights = torch.randn(16, 3)
     assert torch.allclose(found.scores(weights, torch.ones(3)), expected @ weights + 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
 def test_streamed_shards_give_the_same_head(tmp_path, stored, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK", 1000)
+    monkeypatch.setattr(feature_matrix, "BLOCK", 1000)
     data = make_data()
     data = MismatchFeatures({k: v.to(stored) for k, v in data.states.items()}, data.important, data.prompt)
     parts = split(data, [200, 1, 0, 399])
@@ -70,11 +69,11 @@ def test_streamed_shards_give_the_same_head(tmp_path, stored, monkeypatch):
 
 def test_holding_depends_on_the_free_memory(monkeypatch):
     held = []
-    original = Rows.__init__
-    monkeypatch.setattr(Rows, "__init__", lambda self, *a: (held.append(a[-1]), original(self, *a))[1])
+    original = FeatureMatrix.__init__
+    monkeypatch.setattr(FeatureMatrix, "__init__", lambda self, *a: (held.append(a[-1]), original(self, *a))[1])
     for free, expected in ((600 * 16 * 4 / 0.79, True), (600 * 16 * 4 / 0.81, False)):
-        monkeypatch.setattr(import_module("hf_autojudge.training.fitting"), "free_memory", lambda _, free=free: free)
+        monkeypatch.setattr(fitting, "free_memory", lambda _, free=free: free)
         held.clear()
         fit_head(make_data(), c_grid=[1.0])
         assert held == [expected] * 2
-    assert rows.free_memory("cpu") > 2**20
+    assert feature_matrix.free_memory("cpu") > 2**20

@@ -1,4 +1,4 @@
-"""Features equal what a judge would see, computed slowly; and on disk they are the same."""
+"""Features equal a slow reference of what a judge sees, in memory and on disk."""
 
 import pytest
 import torch
@@ -21,31 +21,31 @@ def mined():
 
 
 def check(data, target, draft, labelled):
-    """Every row against a run of the whole text."""
-    row = 0
-    for index, item in enumerate(labelled):
+    """Compare every mismatch with a run of the whole sequence."""
+    index = 0
+    for prompt, item in enumerate(labelled):
         for m in item.mismatches:
-            text = [*item.prompt, *item.response[: m.position], m.draft_token]
+            sequence = [*item.prompt, *item.response[: m.position], m.draft_token]
             logits = {}
             for name, model in (("target", target), ("draft", draft)):
                 if model is not None:
-                    logits[name], states = run(model, text)
-                    assert torch.allclose(data.states[f"draft_token.{name}"][row], states[-1], atol=1e-4)
-                    assert torch.allclose(data.states[f"previous.{name}"][row], states[-2], atol=1e-4)
+                    logits[name], states = run(model, sequence)
+                    assert torch.allclose(data.states[f"draft_token.{name}"][index], states[-1], atol=1e-4)
+                    assert torch.allclose(data.states[f"previous.{name}"][index], states[-2], atol=1e-4)
             scalars = [name for name in data.states if name in SCALARS]
-            rows = [logits[name][-2:-1] if name in logits else None for name in ("target", "draft")]
-            expected = distribution_scalars(scalars, torch.tensor([m.draft_token]), *rows)[0]
-            assert torch.allclose(torch.cat([data.states[name][row] for name in scalars]), expected, atol=1e-4)
-            assert bool(data.important[row]) == m.important
-            assert float(data.soft[row]) == pytest.approx(m.importance)
-            assert int(data.prompt[row]) == index
-            row += 1
-    assert row == len(data) > 0
+            before = [logits[name][-2:-1] if name in logits else None for name in ("target", "draft")]
+            expected = distribution_scalars(scalars, torch.tensor([m.draft_token]), *before)[0]
+            assert torch.allclose(torch.cat([data.states[name][index] for name in scalars]), expected, atol=1e-4)
+            assert bool(data.important[index]) == m.important
+            assert float(data.soft_labels[index]) == pytest.approx(m.importance)
+            assert int(data.prompt[index]) == prompt
+            index += 1
+    assert index == len(data) > 0
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 @pytest.mark.parametrize("segment", [256, 5])
-def test_features_are_what_a_judge_would_see(architecture, segment, monkeypatch):
+def test_features_are_what_a_judge_sees(architecture, segment, monkeypatch):
     monkeypatch.setattr(features_module, "SEGMENT", segment)
     target, draft = unlike_pair(architecture)
     labelled = list(find_important_tokens(target, draft, some_prompts(4), same_outcome, 14, eos_token_id=[2]))
@@ -55,7 +55,7 @@ def test_features_are_what_a_judge_would_see(architecture, segment, monkeypatch)
 
 
 def test_records_of_other_kinds():
-    """Important tokens that stand in the response, unimportant ones that do not, several at one position, soft
+    """Important draft tokens that are in the response, unimportant ones that are not, several at one position, soft
     labels, a prompt without mismatches."""
     target, draft = make_pair("llama")
     response = [5, 9, 11, 7, 30]
@@ -88,16 +88,16 @@ def test_vocabularies_of_other_sizes(mined):
     assert got.matrix(["scalar.kl", "scalar.entropy"]).isfinite().all()
 
 
-def test_one_run_serves_what_stands_in_the_response(monkeypatch):
+def test_one_pass_serves_all_draft_tokens_in_the_response(monkeypatch):
     target, _ = make_pair("llama")
     response = torch.randint(3, 40, (120,)).tolist()
-    rows = [Mismatch(i, t, t, important=i % 7 == 0) for i, t in enumerate(response)]
+    mismatches = [Mismatch(i, t, t, important=i % 7 == 0) for i, t in enumerate(response)]
     calls = []
-    forward = features_module.CachedModel.forward
+    forward = features_module.DynamicRunner.forward
     monkeypatch.setattr(
-        features_module.CachedModel, "forward", lambda self, *a, **k: (calls.append(1), forward(self, *a, **k))[1]
+        features_module.DynamicRunner, "forward", lambda self, *a, **k: (calls.append(1), forward(self, *a, **k))[1]
     )
-    collect_features(target, None, [LabelledPrompt([3, 4], rows, response, response)])
+    collect_features(target, None, [LabelledPrompt([3, 4], mismatches, response, response)])
     assert len(calls) == 1
 
 
@@ -108,18 +108,18 @@ def test_features_round_trip(mined, tmp_path):
     again = MismatchFeatures.load(path)
     assert torch.equal(data.matrix(FEATURES + SCALARS), again.matrix(FEATURES + SCALARS))
     assert torch.equal(data.important, again.important) and torch.equal(data.prompt, again.prompt)
-    assert torch.equal(data.soft, again.soft)
+    assert torch.equal(data.soft_labels, again.soft_labels)
     path.write_bytes(b"half")
     with pytest.raises(ValueError, match="collect them again"):
         MismatchFeatures.load(path)
 
 
-def joined(parts):
+def concatenate(parts):
     return {name: torch.cat([part.states[name] for part in parts]) for name in parts[0].states}
 
 
-def test_an_interrupted_collection_goes_on(mined, tmp_path, monkeypatch):
-    """Killed between shards, killed while one is written, and a shard of older labels."""
+def test_an_interrupted_collection_resumes(mined, tmp_path, monkeypatch):
+    """Interrupted between shards, interrupted while writing one, and a shard of older labels."""
     target, draft = (model.bfloat16() for model in unlike_pair("llama"))
     whole = collect_features(target, draft, mined)
     assert whole.states["previous.target"].dtype == torch.bfloat16
@@ -128,35 +128,35 @@ def test_an_interrupted_collection_goes_on(mined, tmp_path, monkeypatch):
     monkeypatch.setattr(features_module, "_read", lambda *a: (read.append(a[1]), original(*a))[1])
     save = MismatchFeatures.save
 
-    def dying(self, path, metadata=None):
+    def interrupted_save(self, path, metadata=None):
         if len(saved) == 2:
             raise KeyboardInterrupt
         saved.append(path)
         save(self, path, metadata)
 
-    monkeypatch.setattr(MismatchFeatures, "save", dying)
+    monkeypatch.setattr(MismatchFeatures, "save", interrupted_save)
     with pytest.raises(KeyboardInterrupt):
-        store_features(target, draft, mined, tmp_path, shard_rows=1)
+        store_features(target, draft, mined, tmp_path, shard_size=1)
     monkeypatch.setattr(MismatchFeatures, "save", save)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     first = sum(int(path.stem.split("-")[1]) - int(path.stem.split("-")[0]) for path in saved)
     read.clear()
-    parts = store_features(target, draft, mined, tmp_path, shard_rows=1)
+    parts = store_features(target, draft, mined, tmp_path, shard_size=1)
     assert read == mined[first:] and len(parts) > 2
-    stored = joined(parts)
+    stored = concatenate(parts)
     assert all(torch.equal(stored[name], whole.states[name]) for name in whole.states)
     assert torch.equal(torch.cat([part.prompt for part in parts]), whole.prompt)
     read.clear()
     store_features(target, draft, mined, tmp_path)
-    assert read == []  # nothing left to do
+    assert read == []
 
     saved[1].write_bytes(saved[1].read_bytes()[:100])
-    store_features(target, draft, mined, tmp_path, shard_rows=1)
+    store_features(target, draft, mined, tmp_path, shard_size=1)
     start = int(saved[1].stem.split("-")[0])
     assert read == mined[start:]
     read.clear()
     changed = [*mined[:-1], LabelledPrompt(mined[-1].prompt, mined[-1].mismatches[:-1], [], mined[-1].response)]
-    store_features(target, draft, changed, tmp_path, shard_rows=1)
+    store_features(target, draft, changed, tmp_path, shard_size=1)
     assert read[-1] == changed[-1] and len(read) < len(mined)
 
 

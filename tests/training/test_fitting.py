@@ -1,4 +1,4 @@
-"""The fit equals scikit-learn's, and is honest about its data."""
+"""The fit equals scikit-learn's, and data that cannot be fitted are refused."""
 
 import math
 
@@ -10,25 +10,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from hf_autojudge.training import MismatchFeatures, fit_head
-from hf_autojudge.training.feature_matrix import Rows, Standardiser, read_rows
+from hf_autojudge.training.feature_matrix import FeatureMatrix, Standardizer, read_blocks
 from hf_autojudge.training.fitting import C_GRID, split_prompts
 from hf_autojudge.training.logistic import logistic_path
-
-
-def make_data(n=600, draft=6, target=10, seed=0, prompts=40):
-    generator = torch.Generator().manual_seed(seed)
-    names = {
-        "draft_token.draft": draft,
-        "draft_token.target": target,
-        "previous.draft": draft,
-        "previous.target": target,
-    }
-    states = {name: torch.randn(n, size, generator=generator) * 3 + 1 for name, size in names.items()}
-    x = torch.cat([states["draft_token.draft"], states["draft_token.target"]], dim=-1)
-    w = torch.randn(x.shape[1], generator=generator)
-    noise = torch.randn(n, generator=generator) * 4
-    important = x @ w + noise > (x @ w).quantile(0.7)
-    return MismatchFeatures(states, important, torch.randint(prompts, (n,), generator=generator))
+from tests.training.utils import make_data
 
 
 @pytest.mark.parametrize("c", [1e-4, 0.03, 1.0, 100.0])
@@ -43,12 +28,12 @@ def test_agrees_with_scikit_learn(c, balanced, dtype):
     theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000, class_weight="balanced" if balanced else None)
     theirs.fit(scaler.transform(x.double().numpy()), y.numpy())
     expected = theirs.predict_proba(scaler.transform(x.double().numpy()))[:, 1]
-    standardise = Standardiser.fit(x.to(dtype).split(100))
-    rows = Rows(lambda: iter([x.to(dtype)]), len(x), standardise, hold=True)
+    standardizer = Standardizer.fit(x.to(dtype).split(100))
+    matrix = FeatureMatrix(lambda: iter([x.to(dtype)]), len(x), standardizer, hold=True)
     share = y.double().mean()
     weights = torch.where(y, 0.5 / share, 0.5 / (1 - share)).to(dtype) if balanced else None
-    ((weight, bias),) = logistic_path(rows, y, [c], weights)
-    ours = (standardise(x.to(dtype)) @ weight + bias).sigmoid().numpy()
+    ((weight, bias),) = logistic_path(matrix, y, [c], weights)
+    ours = (standardizer(x.to(dtype)) @ weight + bias).sigmoid().numpy()
     assert np.abs(ours - expected).max() < 1e-3
 
 
@@ -76,8 +61,8 @@ def test_the_chosen_head_agrees_with_scikit_learn():
 
 @pytest.mark.parametrize("c", [1e-3, 1.0, 100.0])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_soft_labels_are_two_weighted_rows(c, balanced):
-    """A row of soft label s is, for scikit-learn, one positive row of weight s and one negative of weight 1 - s."""
+def test_a_soft_label_equals_two_weighted_rows(c, balanced):
+    """In scikit-learn, a row of soft label s is a positive row of weight s and a negative one of weight 1 - s."""
     data = make_data()
     generator = torch.Generator().manual_seed(5)
     soft = (data.important.float() + 0.6 * torch.rand(len(data), generator=generator) - 0.3).clamp(0, 1)
@@ -106,32 +91,48 @@ def test_fewer_rows_than_columns(c):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(60, 200, generator=generator) + 3 * torch.randn(60, 1, generator=generator)
     y = torch.rand(60, generator=generator) < 0.4
-    standardise = Standardiser.fit([x])
-    rows = Rows(lambda: iter([x]), len(x), standardise, hold=True)
-    ((weight, bias),) = logistic_path(rows, y, [c])
-    theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(standardise(x).double().numpy(), y.numpy())
-    ours = (standardise(x) @ weight + bias).sigmoid().numpy()
-    assert np.abs(ours - theirs.predict_proba(standardise(x).double().numpy())[:, 1]).max() < 1e-3
+    standardizer = Standardizer.fit([x])
+    matrix = FeatureMatrix(lambda: iter([x]), len(x), standardizer, hold=True)
+    ((weight, bias),) = logistic_path(matrix, y, [c])
+    theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(standardizer(x).double().numpy(), y.numpy())
+    ours = (standardizer(x) @ weight + bias).sigmoid().numpy()
+    assert np.abs(ours - theirs.predict_proba(standardizer(x).double().numpy())[:, 1]).max() < 1e-3
 
 
 def test_a_path_equals_its_single_fits():
-    """Also beyond what a path begins with: nearly separable rows, whose curvature is far from the mean's."""
+    """The data are nearly separable, so the curvature changes much along the path."""
     data = make_data(n=1500)
     x = data.matrix(["draft_token.target"])
     y = x[:, :3].sum(1) + 0.3 * torch.randn(len(x), generator=torch.Generator().manual_seed(0)) > 12
-    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit([x]), hold=True)
-    for c, (weight, bias) in zip(C_GRID, logistic_path(rows, y, C_GRID), strict=True):
-        ((alone, its_bias),) = logistic_path(rows, y, [c])
+    matrix = FeatureMatrix(lambda: iter([x]), len(x), Standardizer.fit([x]), hold=True)
+    for c, (weight, bias) in zip(C_GRID, logistic_path(matrix, y, C_GRID), strict=True):
+        ((alone, its_bias),) = logistic_path(matrix, y, [c])
         assert torch.allclose(weight, alone, rtol=1e-2, atol=1e-3), c
         assert torch.allclose(bias, its_bias, rtol=1e-2, atol=1e-3), c
 
 
-def test_a_fit_cut_short_says_so():
+def test_a_fit_that_does_not_converge_warns():
     data = make_data()
     x = data.matrix(["draft_token.target"])
-    rows = Rows(lambda: iter([x]), len(x), Standardiser.fit([x]), hold=True)
+    matrix = FeatureMatrix(lambda: iter([x]), len(x), Standardizer.fit([x]), hold=True)
     with pytest.warns(UserWarning, match="C = 100 stopped at a gradient"):
-        logistic_path(rows, data.important, [100.0], max_iter=1)
+        logistic_path(matrix, data.important, [100.0], max_iter=1)
+
+
+@pytest.mark.parametrize("c", [1e-3, 1.0])
+def test_aucs_with_ties(c):
+    """One feature of ten values, so that many scores are equal."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(10, (300, 1), generator=generator).float()
+    important = torch.rand(300, generator=generator) < 0.1 + 0.05 * x[:, 0]
+    data = MismatchFeatures({"draft_token.target": x}, important, torch.arange(300) // 10)
+    result = fit_head(data, c_grid=[c], validation_share=0.3)
+    train = ~split_prompts(data.prompt, 0.3, 0)
+    scores = result.validation_scores.round(decimals=5)  # equal logits can differ in the last bit of their sigmoid
+    assert len(scores.unique()) == 10
+    auc = pytest.approx(roc_auc_score(result.validation_important, scores), abs=1e-12)
+    train_auc = pytest.approx(roc_auc_score(important[train], x[train, 0]), abs=1e-12)
+    assert result.auc == auc and result.grid == [{"c": c, "train_auc": train_auc, "validation_auc": auc}]
 
 
 def test_prompts_are_not_split():
@@ -170,16 +171,16 @@ def test_features_that_are_not_finite_are_refused(side, value, options):
     data.states["draft_token.target"][rows, 1:3] = value
     with pytest.raises(ValueError, match="infinite: 'draft_token.target' in 3 of 600 mismatches"):
         fit_head(data, **options)
-    assert fit_head(data, features=["draft_token.draft"]).auc > 0  # what is not read may be anything
+    assert fit_head(data, features=["draft_token.draft"]).auc > 0  # features that are not read may be anything
 
 
 def test_large_features_are_not_refused():
-    """Their sum is beyond float32, they are not."""
+    """Values that float32 holds, although it does not hold their sum."""
     data = make_data()
     data.states["kl"] = torch.full((len(data), 1), 1e37)
     x = [data.states[name] for name in ("draft_token.target", "kl")]
     held_out = split_prompts(data.prompt, 0.1, 0)
-    blocks = read_rows([data], ["draft_token.target", "kl"], ~held_out, "cpu", torch.float32, check=True)
+    blocks = read_blocks([data], ["draft_token.target", "kl"], ~held_out, "cpu", torch.float32, check=True)
     assert torch.equal(torch.cat(list(blocks)), torch.cat(x, dim=-1)[~held_out])
 
 
@@ -230,7 +231,14 @@ def test_a_target_alone():
 
 
 def test_other_features_and_config():
-    result = fit_head(make_data(), features=("previous.target",), target="org/t", num_candidate_tokens=7, task="sums", threshold=0.2)
+    result = fit_head(
+        make_data(), features=("previous.target",), target="org/t", num_candidate_tokens=7, task="sums", threshold=0.2
+    )
     config = result.head.config
-    assert (config.features, config.target, config.num_candidate_tokens, config.task) == (["previous.target"], "org/t", 7, "sums")
+    assert (config.features, config.target, config.num_candidate_tokens, config.task) == (
+        ["previous.target"],
+        "org/t",
+        7,
+        "sums",
+    )
     assert result.head.threshold == 0.2 and result.metrics()["n_train"] == result.n_train

@@ -1,4 +1,4 @@
-"""From a label store to a head: features are read once, and say whose they are."""
+"""Fitting on a label store: features are collected once, and only with the labels' models."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 import hf_autojudge.training.features as features_module
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch
-from hf_autojudge.training import fit_store
+from hf_autojudge.training import fit_store, mlp
 from tests.conftest import make_pair
 
 
@@ -18,28 +18,34 @@ def pair():
 
 
 def fill(folder, **settings):
-    """Labels that the scalars can tell apart hardly, but that are there."""
+    """A label store of random labels."""
     store = LabelStore(
         folder, {"method": "test", "target": "org/target", "draft": "org/draft", "task": "t", **settings}
     )
     generator = torch.Generator().manual_seed(0)
     for index in range(12):
         response = torch.randint(3, 40, (8,), generator=generator).tolist()
-        rows = [
+        mismatches = [
             Mismatch(i, t, t if i % 2 else 41, important=t < 20, importance=0.75 if t < 20 else 0.25)
             for i, t in enumerate(response)
         ]
-        store.add(index, LabelledPrompt([5, 6 + index], rows, response, response))
+        store.add(index, LabelledPrompt([5, 6 + index], mismatches, response, response))
     return store
 
 
-def test_a_second_fit_reads_no_model(pair, tmp_path, monkeypatch):
+def test_a_second_fit_runs_no_model(pair, tmp_path, monkeypatch):
     fill(tmp_path)
     first = fit_store(*pair, tmp_path, num_assistant_tokens=4, validation_share=0.3)
     config = first.head.config
-    assert (config.target, config.draft, config.task, config.num_candidate_tokens) == ("org/target", "org/draft", "t", 4)
+    assert (config.target, config.draft, config.task, config.num_candidate_tokens) == (
+        "org/target",
+        "org/draft",
+        "t",
+        4,
+    )
     assert config.features == list(FEATURES[:2]) and config.thresholds and config.draft_hidden_size == 32
     monkeypatch.setattr(features_module, "_read", None)
+    monkeypatch.setattr(mlp, "MAX_ROUNDS", 3)
     for features in (FEATURES, ("scalar.margin", "previous.draft"), SCALARS):
         for hidden_size in (0, 3):
             again = fit_store(
@@ -59,7 +65,7 @@ def test_new_labels_are_collected_too(pair, tmp_path):
 
 @pytest.mark.parametrize("draft", [None, "org/draft"])
 def test_a_target_alone(pair, tmp_path, draft):
-    """Labels made without a draft, or with one that the head shall not read."""
+    """Labels made without a draft, or with one that the head does not read."""
     fill(tmp_path, draft=draft)
     result = fit_store(pair[0], None, tmp_path, validation_share=0.3)
     assert result.features == ("draft_token.target",) and result.head.config.draft == draft

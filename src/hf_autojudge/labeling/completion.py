@@ -1,4 +1,4 @@
-"""Writing an answer to its end in few passes: earlier texts propose its next tokens, a pass verifies them."""
+"""Completing an answer in few passes: earlier answers propose its next tokens, the target verifies them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from hf_autojudge.labeling.noise import Noise
-from hf_autojudge.labeling.predictions import Ask, Reply
+from hf_autojudge.labeling.predictions import Prediction, PredictionRequest
 
-WIDEST = 32  # tokens proposed for one pass
-FIRST = 6  # at the start, and after a pass that took none
-REALIGN = (3, 2, 1)  # last tokens that must agree for a text to go on as an earlier one did; the longest first
+MAX_CANDIDATES = 32
+FIRST_CANDIDATES = 6  # at the start, and after a pass that accepted none
+REALIGN = (3, 2, 1)  # last tokens that must agree before an earlier answer is followed again; the longest first
 
 
 @dataclass(frozen=True)
@@ -18,74 +18,74 @@ class Limits:
     """Where an answer ends.
 
     Attributes:
-        prompt_length (`int`): Tokens.
-        max_length (`int`): Tokens, the prompt's counted.
-        ends (`frozenset[int]`): End tokens.
+        prompt_length (`int`): In tokens.
+        max_length (`int`): In tokens, the prompt included.
+        end_tokens (`frozenset[int]`)
     """
 
     prompt_length: int
     max_length: int
-    ends: frozenset[int]
+    end_tokens: frozenset[int]
 
-    def finished(self, text: Sequence[int]) -> bool:
-        """Whether an answer has ended: by an end token, or by its length."""
-        return len(text) >= self.max_length or (len(text) > self.prompt_length and text[-1] in self.ends)
+    def reached(self, tokens: Sequence[int]) -> bool:
+        """Whether a sequence has ended: by an end token, or by its length."""
+        return len(tokens) >= self.max_length or (len(tokens) > self.prompt_length and tokens[-1] in self.end_tokens)
 
 
-def finish(
-    text: Sequence[int],
-    hint: Sequence[int],
+def complete(
+    tokens: Sequence[int],
+    earlier: Sequence[int],
     limits: Limits,
     noise: Noise | None = None,
-    enough: Callable[[list[int]], bool] | None = None,
-) -> Generator[Ask, Reply, list[int]]:
-    """Let the target write on to the answer's end, greedily, or drawing by `noise`.
+    is_enough: Callable[[list[int]], bool] | None = None,
+) -> Generator[PredictionRequest, Prediction, list[int]]:
+    """Let the target complete a sequence, greedily, or drawing by `noise`.
 
-    After a swap the target mostly writes what it wrote before. So an earlier text proposes the next tokens, and where
-    the two have parted, what followed the last tokens before: in that text, re-aligned, or in this one (prompt lookup
-    decoding, Saxena 2023). Only the target's own choices are kept: the proposals change the number of passes, not the
+    After a swap the target mostly writes what it wrote before. So an earlier sequence proposes the next tokens; where
+    the two have diverged, the last tokens are looked up in it (re-aligned) or in the sequence itself (prompt lookup
+    decoding, Saxena 2023). Only the target's own tokens are kept: proposals change the number of passes, not the
     answer.
 
     Args:
-        text (`Sequence[int]`): The prompt, and what is written already.
-        hint (`Sequence[int]`): An earlier text of the same prompt.
+        tokens (`Sequence[int]`): The prompt, and what is written already.
+        earlier (`Sequence[int]`): An earlier sequence of the same prompt.
         limits ([`Limits`])
-        noise ([`Noise`], *optional*): Draw tokens; without it they are the argmax.
-        enough (`Callable[[list[int]], bool]`, *optional*): Whether the text so far is all that is wanted.
+        noise ([`Noise`], *optional*): Draws tokens; without it they are the argmax.
+        is_enough (`Callable[[list[int]], bool]`, *optional*): Whether the sequence need not be completed further.
 
     Returns:
-        The finished text, prompt included.
+        The completed sequence, prompt included.
     """
-    text = list(text)
-    source: Sequence[int] = hint
-    at: int | None = len(text)  # where the source goes on, while it agrees
-    width = FIRST
-    while not limits.finished(text) and not (enough is not None and enough(text)):
-        if at is None:
-            source, at = _realigned(text, hint)
-        guess = list(source[at : at + min(width, limits.max_length - len(text) - 1)])
-        reply = yield Ask("target", text + guess, len(guess) + 1, noise)
-        for taken, token in enumerate(reply.choices):
-            text.append(token)
-            if limits.finished(text) or token not in guess[taken : taken + 1]:
+    tokens = list(tokens)
+    source: Sequence[int] = earlier
+    position: int | None = len(tokens)  # where the source continues, while it agrees
+    width = FIRST_CANDIDATES
+    while not limits.reached(tokens) and not (is_enough is not None and is_enough(tokens)):
+        if position is None:
+            source, position = _realigned(tokens, earlier)
+        candidates = list(source[position : position + min(width, limits.max_length - len(tokens) - 1)])
+        prediction = yield PredictionRequest("target", tokens + candidates, len(candidates) + 1, noise)
+        for accepted, token in enumerate(prediction.tokens):
+            tokens.append(token)
+            if limits.reached(tokens) or token not in candidates[accepted : accepted + 1]:
                 break
-        at += taken + 1
-        if not guess or list(source[at - 1 : at]) != text[-1:]:
-            at = None
-        width = min(WIDEST, 2 * width) if taken == len(guess) else FIRST
-    return text
+        position += accepted + 1
+        if not candidates or list(source[position - 1 : position]) != tokens[-1:]:
+            position = None
+        width = min(MAX_CANDIDATES, 2 * width) if accepted == len(candidates) else FIRST_CANDIDATES
+    return tokens
 
 
-def _realigned(text: list[int], hint: Sequence[int]) -> tuple[Sequence[int], int]:
-    """An earlier text and where in it the last tokens of `text` end: in the hint the place nearest to the end of
-    `text`, in `text` itself the latest. At the text's end, where nothing follows, if there is none."""
-    hint = list(hint)
+def _realigned(tokens: list[int], earlier: Sequence[int]) -> tuple[Sequence[int], int]:
+    """A sequence and the position in it that follows the last tokens of `tokens`: in the earlier one the position
+    nearest to the end of `tokens`, in `tokens` itself the latest. Its end, where nothing follows, if there is none."""
+    earlier = list(earlier)
     for n in REALIGN:
-        tail = text[-n:]
-        ends = [i + n for i in range(len(hint) - n) if hint[i : i + n] == tail]
+        tail = tokens[-n:]
+        ends = [i + n for i in range(len(earlier) - n) if earlier[i : i + n] == tail]
         if ends:
-            return hint, min(ends, key=lambda end: abs(end - len(text)))
-        for i in range(len(text) - n - 1, -1, -1):
-            if text[i : i + n] == tail:
-                return text, i + n
-    return text, len(text)
+            return earlier, min(ends, key=lambda end: abs(end - len(tokens)))
+        for i in range(len(tokens) - n - 1, -1, -1):
+            if tokens[i : i + n] == tail:
+                return tokens, i + n
+    return tokens, len(tokens)

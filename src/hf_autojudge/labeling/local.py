@@ -1,4 +1,4 @@
-"""The first verb: label the rows of a task, into a store, resumably."""
+"""The first verb: label the samples of a task in this process, into a store, resumably."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import PreTrainedModel
 
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
-from hf_autojudge.labeling.methods.base import Job, LabelingMethod
+from hf_autojudge.labeling.methods.base import Job, LabelingMethod, SameOutcome
 from hf_autojudge.labeling.pair import Pair
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.store import LabelStore
@@ -25,66 +26,67 @@ def label_samples(
     draft: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
-    rows: Sequence[Sample],
+    samples: Sequence[Sample],
     folder: str | os.PathLike,
     max_new_tokens: int | None = None,
     method: LabelingMethod | None = None,
     batch_size: int = 16,
 ) -> Iterator[LabelledPrompt | None]:
-    """Mine labels for rows of a task and keep them in a [`LabelStore`]; rows already labelled there are skipped.
+    """Label samples of a task and keep the labels in a [`LabelStore`]; samples already labelled there are skipped.
 
     Args:
         target ([`PreTrainedModel`])
         draft ([`PreTrainedModel`], *optional*): `None` only for [`Annotated`], which needs none.
         tokenizer ([`PreTrainedTokenizerBase`]): The target's.
         task ([`Task`]): Makes prompts and compares outcomes.
-        rows (sequence of rows): Training rows; a row's index is its place here.
+        samples (`Sequence[Sample]`): Training samples; a sample's index is its position here.
         folder (`str` or `Path`): The store.
         max_new_tokens (`int`, *optional*): Length limit of an answer; the task's by default.
-        way ([`LabelingMethod`], *optional*): How to label: [`AutoJudge`] (default), [`SelfJudge`] or [`Annotated`], with their
+        method ([`LabelingMethod`], *optional*): [`AutoJudge`] (default), [`SelfJudge`] or [`Annotated`], with their
             settings.
-        batch_size (`int`, *optional*, defaults to `16`): Prompts at the same time. In float32 the labels do not depend
-            on it.
+        batch_size (`int`, *optional*, defaults to `16`): Prompts at a time. In float32 the labels do not depend on it.
 
     Yields:
-        For each row, as it is done, the new labels; first `None` for each row that the store already had.
+        First `None` for each sample that the store already has, then the new labels of each sample as it is done.
 
     Raises:
-        ValueError: If the store was made with other settings or other rows, or a prompt is empty.
+        ValueError: If the store was made with other settings or other samples, or a prompt is empty.
     """
     method = AutoJudge() if method is None else method
     limit = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     store = LabelStore(
-        folder, store_settings(target, draft, task.name, limit, method), {"batch_size": batch_size, "rows": len(rows)}
+        folder,
+        store_settings(target, draft, task.name, limit, method),
+        {"batch_size": batch_size, "rows": len(samples)},
     )
     pair = Pair(target, draft)
     jobs = [
-        make_job(pair, index, prompt, rows[index], task, tokenizer, limit)
-        for index, prompt in to_label(store, task, rows, tokenizer)
+        make_job(pair, index, prompt, samples[index], task, tokenizer, limit)
+        for index, prompt in samples_to_label(store, task, samples, tokenizer)
     ]
-    for _ in range(len(rows) - len(jobs)):
+    for _ in range(len(samples) - len(jobs)):
         yield None
-    for index, found in pair.run(method, jobs, batch_size, task.threads):
-        store.add(index, found)
-        yield found
+    for index, labels in pair.run(method, jobs, batch_size, task.threads):
+        store.add(index, labels)
+        yield labels
 
 
-def to_label(
-    store: LabelStore, task: Task, rows: Sequence[Sample], tokenizer: PreTrainedTokenizerBase
+def samples_to_label(
+    store: LabelStore, task: Task, samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[int, list[int]]]:
-    """Index and prompt of the rows that the store lacks.
+    """Index and prompt of the samples that the store lacks.
 
     Raises:
-        ValueError: If the store's rows are others.
+        ValueError: If the store was made with other samples.
     """
     done = store.prompts()
-    for index, row in enumerate(rows):
-        prompt = list(task.prompt(row, tokenizer))
+    for index, sample in enumerate(samples):
+        prompt = list(task.prompt(sample, tokenizer))
         if index not in done:
             yield index, prompt
         elif done[index] != prompt:
             raise ValueError(
-                f"Prompt {index} in {store.folder} is another one than row {index} of the data; choose another folder."
+                f"Prompt {index} in {store.folder} differs from sample {index} of the data; choose another folder."
             )
 
 
@@ -92,12 +94,12 @@ def make_job(
     pair: Pair,
     index: int,
     prompt: list[int],
-    row: Sample,
+    sample: Sample,
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
 ) -> Job:
-    """The job of labelling one row of a task."""
+    """The job of labelling one sample of a task."""
 
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
@@ -107,7 +109,7 @@ def make_job(
         index,
         prompt,
         pair.limits(index, prompt, max_new_tokens),
-        lambda one, other: task.same_outcome(row, text(one), text(other)),
+        lambda reference, answer: task.same_outcome(sample, text(reference), text(answer)),
         None if settled is None else lambda ids: settled(text(ids)),
     )
 
@@ -116,5 +118,45 @@ def store_settings(target: Any, draft: Any, task: str, max_new_tokens: int, meth
     """What labels depend on."""
     dtype = str(target.dtype).removeprefix("torch.")
     return (
-        model_names(target, draft) | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens} | method.settings()
+        model_names(target, draft)
+        | {"dtype": dtype, "task": task, "max_new_tokens": max_new_tokens}
+        | method.settings()
     )
+
+
+def find_important_tokens(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompts: Sequence[torch.Tensor | Sequence[int]],
+    same_outcome: SameOutcome,
+    max_new_tokens: int,
+    eos_token_id: int | Sequence[int] | None = None,
+    batch_size: int = 16,
+    **options: Any,
+) -> list[LabelledPrompt]:
+    """Mine labels of prompts by AutoJudge's search: see [`AutoJudge`].
+
+    Args:
+        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens. Mismatches are restricted to
+            tokens that both have.
+        prompts (sequence of 1-D `torch.LongTensor` or lists of `int`): Token ids.
+        same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids: the reference's,
+            the alternative's) have the same outcome.
+        max_new_tokens (`int`): Length limit of an answer, counted from the prompt.
+        eos_token_id (`int` or sequence of `int`, *optional*): End tokens; an answer ends in one or at the length
+            limit. Defaults to those of the target's generation config.
+        batch_size (`int`, *optional*, defaults to `16`): Searches at a time. In float32 the labels do not
+            depend on it.
+        options: Of [`AutoJudge`].
+
+    Returns:
+        One [`LabelledPrompt`] for each prompt, in order.
+
+    Raises:
+        ValueError: For an empty prompt, a length limit or a batch size below 1, or a sequence longer than a model's
+            table of learned positions.
+    """
+    pair = Pair(target, draft, eos_token_id)
+    ids = [prompt.tolist() if isinstance(prompt, torch.Tensor) else list(prompt) for prompt in prompts]
+    jobs = [Job(i, prompt, pair.limits(i, prompt, max_new_tokens), same_outcome) for i, prompt in enumerate(ids)]
+    return [labels for _, labels in sorted(pair.run(AutoJudge(**options), jobs, batch_size))]

@@ -1,4 +1,4 @@
-"""A target and a draft at work on jobs."""
+"""A target and a draft that label prompts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from hf_autojudge.labeling.completion import Limits
 from hf_autojudge.labeling.methods.base import Job, LabelingMethod
-from hf_autojudge.labeling.predictions import make_reader
+from hf_autojudge.labeling.predictions import Predictor
 from hf_autojudge.labeling.records import LabelledPrompt
-from hf_autojudge.labeling.scheduler import Search, run_together
-from hf_autojudge.runners.base import end_tokens, unwrap_peft, vocab_size
+from hf_autojudge.labeling.scheduler import Search, run_searches
+from hf_autojudge.runners.base import end_tokens, last_known_token, unwrap_peft, vocab_size
 
-SKETCHED = 2  # times the batch: prompts the draft answers at the same time, ahead of the search
+DRAFTED_AHEAD = 2  # times the batch size: prompts the draft answers together, ahead of the search
 
 
 class Pair:
@@ -23,7 +23,7 @@ class Pair:
 
     Args:
         target ([`PreTrainedModel`]): Decoder-only.
-        draft ([`PreTrainedModel`], *optional*): With the same tokens. Not for ways that do without.
+        draft ([`PreTrainedModel`], *optional*): With the same tokens. Not for labelling methods that need none.
         eos_token_id (`int` or sequence of `int`, *optional*): End tokens; those of the target's generation config by
             default.
     """
@@ -39,7 +39,7 @@ class Pair:
             self.models["draft"] = unwrap_peft(draft)
         if eos_token_id is None:
             eos_token_id = self.models["target"].generation_config.eos_token_id
-        self.ends = end_tokens(eos_token_id)
+        self.end_tokens = end_tokens(eos_token_id)
 
     def limits(self, index: int, prompt: Sequence[int], max_new_tokens: int) -> Limits:
         """Where an answer to a prompt ends.
@@ -51,21 +51,21 @@ class Pair:
             raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
         if not prompt:
             raise ValueError(f"Prompt {index} is empty; pass at least one token.")
-        return Limits(len(prompt), len(prompt) + max_new_tokens, self.ends)
+        return Limits(len(prompt), len(prompt) + max_new_tokens, self.end_tokens)
 
     def run(
         self, method: LabelingMethod, jobs: Sequence[Job], batch_size: int, threads: int = 0
     ) -> Iterator[tuple[int, LabelledPrompt]]:
-        """Label prompts, many at a time.
+        """Label prompts, several at a time.
 
         Args:
-            way ([`LabelingMethod`])
+            method ([`LabelingMethod`])
             jobs (`Sequence[Job]`)
-            batch_size (`int`): Jobs at the same time.
-            threads (`int`, *optional*, defaults to `0`): Threads that compare outcomes; 0: this one.
+            batch_size (`int`): Jobs at a time.
+            threads (`int`, *optional*, defaults to `0`): Threads that compare outcomes; 0: the caller's.
 
         Yields:
-            A job's index and its labels, as each is done.
+            A job's index and its labels, as each finishes.
 
         Raises:
             ValueError: For a batch size below 1, or a prompt that with its answer is longer than a table of learned
@@ -78,45 +78,48 @@ class Pair:
         longest = max(job.limits.max_length for job in jobs)
         for name, model in self.models.items():
             _check_positions(name, model, jobs)
-        shared = min(vocab_size(model) for model in self.models.values())
-        vocabulary = {"target": vocab_size(self.models["target"]), "draft": shared}
-        readers = {
-            name: make_reader(model, min(batch_size, len(jobs)), longest, vocabulary[name])
+        sizes = {name: vocab_size(model) for name, model in self.models.items()}
+        # The draft proposes only tokens that both models have
+        num_predictable = {"target": sizes["target"], "draft": min(sizes.values())}
+        predictors = {
+            name: Predictor(
+                model, min(batch_size, len(jobs)), longest, num_predictable[name], num_token_ids=max(sizes.values())
+            )
             for name, model in self.models.items()
         }
-        places = min(reader.texts for reader in readers.values())
-        for number, found in run_together(self._searches(method, jobs, places), readers, threads):
-            yield jobs[number].index, found
+        slots = min(predictor.num_sequences for predictor in predictors.values())
+        for number, labels in run_searches(self._searches(method, jobs, slots), predictors, threads):
+            yield jobs[number].index, labels
 
-    def _searches(self, method: LabelingMethod, jobs: Sequence[Job], places: int) -> Iterator[Search[LabelledPrompt]]:
-        block = SKETCHED * places
+    def _searches(self, method: LabelingMethod, jobs: Sequence[Job], slots: int) -> Iterator[Search[LabelledPrompt]]:
+        block = DRAFTED_AHEAD * slots
         for first in range(0, len(jobs), block):
-            for job in self._sketched(jobs[first : first + block]):
+            for job in self._with_drafts(jobs[first : first + block]):
                 yield method.search(job)
 
-    def _sketched(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Jobs with the draft's own answers: cheap, and often much like the target's."""
+    def _with_drafts(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Jobs with the draft's own answers: cheap, and often similar to the target's."""
         if "draft" not in self.models:
             return jobs
         draft = self.models["draft"]
         width = max(len(job.prompt) for job in jobs)
-        pads = [width - len(job.prompt) for job in jobs]
-        top = vocab_size(draft) - 1
-        ids = torch.tensor([[0] * pad + job.prompt for pad, job in zip(pads, jobs, strict=True)]).clamp(max=top)
-        mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in pads])
+        padding = [width - len(job.prompt) for job in jobs]
+        ids = torch.tensor([[0] * n + job.prompt for n, job in zip(padding, jobs, strict=True)])
+        ids = ids.clamp(max=last_known_token(draft, vocab_size(self.models["target"])))
+        mask = torch.tensor([[0] * n + [1] * (width - n) for n in padding])
         config = GenerationConfig(
             max_new_tokens=max(job.limits.max_length - len(job.prompt) for job in jobs),
-            eos_token_id=sorted(self.ends) or None,
-            pad_token_id=min(self.ends, default=0),
+            eos_token_id=sorted(self.end_tokens) or None,
+            pad_token_id=min(self.end_tokens, default=0),
             do_sample=False,
         )
         own = draft.generation_config  # `generate` would fill in from it what `config` leaves open
         draft.generation_config = config
         try:
-            written = draft.generate(ids.to(draft.device), attention_mask=mask.to(draft.device)).tolist()
+            answers = draft.generate(ids.to(draft.device), attention_mask=mask.to(draft.device)).tolist()
         finally:
             draft.generation_config = own
-        return [replace(job, sketch=row[pad:]) for job, row, pad in zip(jobs, written, pads, strict=True)]
+        return [replace(job, drafted=ids[n:]) for job, ids, n in zip(jobs, answers, padding, strict=True)]
 
 
 def _check_positions(name: str, model: PreTrainedModel, jobs: Sequence[Job]) -> None:

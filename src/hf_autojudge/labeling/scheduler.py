@@ -1,4 +1,4 @@
-"""Many searches at once: each a generator that asks, all answered together."""
+"""Continuous batching of searches: each is a generator of requests, and open requests share the models' passes."""
 
 from __future__ import annotations
 
@@ -9,85 +9,85 @@ from typing import Any, TypeVar
 
 import torch
 
-from hf_autojudge.labeling.predictions import Ask, Reader
+from hf_autojudge.labeling.predictions import PredictionRequest, Predictor
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A question that needs no model, such as whether two answers have the same outcome: `function()`."""
+    """A request that needs no model, such as whether two answers have the same outcome: `function()`."""
 
     function: Callable[[], Any]
 
 
-Search = Generator[Ask | Compute, Any, Result]
-"""A search of one prompt. It yields a question, is sent the [`Reply`](hf_autojudge.labeling.predictions.Reply) or what
+Search = Generator[PredictionRequest | Compute, Any, Result]
+"""A search over one prompt. It yields a request, is sent the [`Prediction`](hf_autojudge.labeling.predictions) or what
 the function returned, and in the end returns its result."""
 
 
-def run_together(
-    searches: Iterable[Search[Result]], readers: Mapping[str, Reader], threads: int = 0
+def run_searches(
+    searches: Iterable[Search[Result]], predictors: Mapping[str, Predictor], threads: int = 0
 ) -> Iterator[tuple[int, Result]]:
-    """Run searches, as many at a time as the readers have places; a finished one is replaced at once.
+    """Run searches, as many at a time as the predictors have slots; a finished one is replaced immediately.
 
-    All questions to a model that are open at the same time go through its passes together. The draft, which is cheap,
-    is asked until every search waits for the target, so that the target's batches stay full.
+    All requests to a model that are open at the same time share its passes. The draft, which is cheap, runs until
+    every search waits for the target, so that the target's batches stay full.
 
     Args:
-        searches (iterable of generators): One for each prompt; each is started when a place is free.
-        readers (`Mapping[str, Reader]`): By the name of the model.
-        threads (`int`, *optional*, defaults to `0`): Threads for [`Compute`]; 0 computes in this thread, at once.
+        searches (iterable of generators): One for each prompt; each is started when a slot is free.
+        predictors (`Mapping[str, Predictor]`): By the name of the model.
+        threads (`int`, *optional*, defaults to `0`): Threads for [`Compute`]; 0 computes in this thread.
 
     Yields:
-        The number of a search, from 0, and its result, as each is done.
+        The number of a search, from 0, and its result, as each finishes.
     """
     waiting = enumerate(searches)
-    free = list(range(min(reader.texts for reader in readers.values())))[::-1]
-    running: dict[int, tuple[int, Search[Result]]] = {}  # by place
-    asks: dict[int, Ask] = {}
+    free = list(range(min(predictor.num_sequences for predictor in predictors.values())))[::-1]
+    running: dict[int, tuple[int, Search[Result]]] = {}  # by slot
+    requests: dict[int, PredictionRequest] = {}
     computing: dict[Future, int] = {}
-    done: list[tuple[int, Result]] = []
+    finished: list[tuple[int, Result]] = []
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
 
-        def go_on(place: int, reply: Any) -> None:
-            number, search = running[place]
+        def resume(slot: int, reply: Any) -> None:
+            number, search = running[slot]
             try:
-                question = search.send(reply)
-                while isinstance(question, Compute) and not threads:
-                    question = search.send(question.function())
+                request = search.send(reply)
+                while isinstance(request, Compute) and not threads:
+                    request = search.send(request.function())
             except StopIteration as end:
-                del running[place]
-                free.append(place)
-                done.append((number, end.value))
+                del running[slot]
+                free.append(slot)
+                finished.append((number, end.value))
                 return
-            if isinstance(question, Compute):
-                computing[pool.submit(question.function)] = place
+            if isinstance(request, Compute):
+                computing[pool.submit(request.function)] = slot
             else:
-                asks[place] = question
+                requests[slot] = request
 
         try:
             while True:
                 while free and (following := next(waiting, None)) is not None:
-                    place = free.pop()
-                    running[place] = following
-                    go_on(place, None)
-                yield from done
-                done.clear()
+                    slot = free.pop()
+                    running[slot] = following
+                    resume(slot, None)
+                yield from finished
+                finished.clear()
                 if not running:
                     return
-                finished = wait(computing, timeout=0 if asks else None, return_when=FIRST_COMPLETED).done
-                for future in finished:
-                    go_on(computing.pop(future), future.result())
-                if finished:
+                computed = wait(computing, timeout=0 if requests else None, return_when=FIRST_COMPLETED).done
+                for future in computed:
+                    resume(computing.pop(future), future.result())
+                if computed:
                     continue
-                model = "draft" if any(ask.model == "draft" for ask in asks.values()) else "target"
-                batch = {place: asks.pop(place) for place in list(asks) if asks[place].model == model}
+                model = "draft" if any(request.model == "draft" for request in requests.values()) else "target"
+                batch = {slot: requests.pop(slot) for slot in list(requests) if requests[slot].model == model}
                 with torch.inference_mode():
-                    replies = readers[model].read(batch)
-                for place, reply in replies.items():
-                    go_on(place, reply)
+                    predictions = predictors[model].predict(batch)
+                for slot, prediction in predictions.items():
+                    resume(slot, prediction)
         finally:
             for future in computing:
                 future.cancel()

@@ -1,4 +1,4 @@
-"""The third verb: which threshold. First what it does to validation mismatches, then what it does to task accuracy."""
+"""Choose a judge's threshold: candidates from the labels of validation mismatches, the choice by task accuracy."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def calibration_table(
     """For each recall of important mismatches, the largest threshold that reaches it.
 
     Args:
-        importance (`torch.FloatTensor` of shape `(N,)`): The head's, of validation mismatches.
-        important (`torch.BoolTensor` of shape `(N,)`): Their labels; both kinds must occur.
-        recalls (`Sequence[float]`, *optional*): Wanted shares of important mismatches that are still rejected.
+        importance (`torch.FloatTensor` of shape `(N,)`): The head's importance of validation mismatches.
+        important (`torch.BoolTensor` of shape `(N,)`): Their labels; both classes must occur.
+        recalls (`Sequence[float]`, *optional*): Shares of the important mismatches to reject.
 
     Returns:
-        Rows `threshold`, `recall` (reached), `accepted` (share of all mismatches accepted), by rising threshold,
-        without repeats.
+        Rows with `threshold`, `recall` (the share reached) and `accepted` (share of all mismatches accepted), in
+        ascending order of threshold, without duplicates.
 
     Raises:
-        ValueError: If labels of one class are missing.
+        ValueError: If all labels are of one class.
     """
     positives = importance[important.bool()].double().sort(descending=True).values
     if len(positives) in (0, len(important)):
@@ -49,9 +49,9 @@ def calibration_table(
         )
     rows: dict[float, dict[str, float]] = {}
     for recall in recalls:
-        # A mismatch is accepted if its importance is below the threshold: the k-th largest keeps k rejected
+        # A mismatch is accepted if its importance is below the threshold: the k-th largest rejects k
         threshold = float(positives[max(1, math.ceil(recall * len(positives) - 1e-9)) - 1])
-        threshold = min(threshold, BELOW_ONE)  # an importance can round to 1, but threshold 1 accepts everything
+        threshold = min(threshold, BELOW_ONE)  # importance can round to 1, and threshold 1 accepts every mismatch
         rows[threshold] = {
             "threshold": threshold,
             "recall": float((positives >= threshold).double().mean()),
@@ -66,32 +66,32 @@ def calibrate_threshold(
     draft: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
-    rows: Sequence[Sample],
+    samples: Sequence[Sample],
     max_accuracy_drop: float = 0.01,
     confidence: float = 0.9,
     thresholds: Sequence[float] | None = None,
     **frontier_options: Any,
 ) -> tuple[ThresholdChoice, Frontier]:
-    """Measure task accuracy over validation rows at each threshold, and choose one.
+    """Measure task accuracy on validation samples at each threshold, and choose one.
 
     Args:
         head ([`AutoJudgeHead`]): A fitted head.
-        target, draft ([`PreTrainedModel`]): The pair.
-        tokenizer ([`PreTrainedTokenizerBase`]): The target's.
+        target, draft ([`PreTrainedModel`]): The models the head was fitted for.
+        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
         task ([`Task`]): Makes prompts and checks outcomes.
-        rows (sequence of rows): Of the validation split.
+        samples (`Sequence[Sample]`): Samples of the task's validation split.
         max_accuracy_drop, confidence: See [`choose_threshold`].
-        thresholds (`Sequence[float]`, *optional*): Thresholds to try; those of the head's calibration table by
-            default.
-        frontier_options: Further arguments of [`frontier`](hf_autojudge.evaluation.benchmark).
+        thresholds (`Sequence[float]`, *optional*): Thresholds to try; by default those of the head's calibration
+            table.
+        frontier_options: Further arguments of [`measure_frontier`](hf_autojudge.evaluation.benchmark).
 
     Returns:
-        The choice, and everything measured.
+        The choice, and the frontier it is based on.
 
     Raises:
-        ValueError: If there are no thresholds to try, or no rows.
+        ValueError: If there are no thresholds to try, or no samples.
     """
-    from hf_autojudge.evaluation import measure_frontier  # needs the extra `eval`
+    from hf_autojudge.evaluation import measure_frontier  # its dependencies are the extra `eval`
 
     tried = sorted({row["threshold"] for row in head.config.thresholds} if thresholds is None else set(thresholds))
     if not tried:
@@ -103,16 +103,12 @@ def calibrate_threshold(
         task,
         tried,
         tokenizer=tokenizer,
-        rows=rows,
+        samples=samples,
         baselines=False,
         **frontier_options,
     )
-    correct = {
-        p.threshold: [bool(c) for c in measured.questions[p.name].correct]
-        for p in measured.points
-        if p.threshold is not None
-    }
-    baseline = [bool(c) for c in measured.questions["threshold 0"].correct]
+    correct = {p.threshold: measured.questions[p.name].correct for p in measured.points if p.threshold is not None}
+    baseline = measured.questions["threshold 0"].correct
     return choose_threshold(correct, baseline, max_accuracy_drop, confidence), measured
 
 
@@ -123,9 +119,9 @@ class ThresholdChoice:
     Attributes:
         threshold (`float`): The chosen threshold; 0 (lossless) if the data support none.
         supported (`bool`): Whether the data support a threshold above 0.
-        reason (`str`): In one or two sentences.
-        rows (`list[dict]`): For each threshold tried: `threshold`, `accuracy_drop` (measured), `upper_bound` (of the
-            drop).
+        reason (`str`): One or two sentences with the figures behind the choice.
+        rows (`list[dict]`): One row for each threshold tried: `threshold`, `accuracy_drop` (measured) and
+            `upper_bound` (of the drop).
     """
 
     threshold: float
@@ -135,21 +131,21 @@ class ThresholdChoice:
 
 
 def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> float:
-    """Upper confidence bound of P(loss) - P(gain), two outcomes measured on the same n prompts.
+    """Upper confidence bound of P(loss) - P(gain), from paired outcomes on n prompts.
 
-    The score interval of Tango (Statistics in Medicine 17, 1998), one-sided. Unlike a bootstrap it is not fooled by
-    small counts: with no loss in n prompts it is about z^2 / (n + z^2), not 0.
+    The one-sided score interval of Tango (Statistics in Medicine 17, 1998). Unlike a bootstrap it holds for small
+    counts: without a loss in n prompts it is about z^2 / (n + z^2), not 0.
 
     Args:
-        losses (`int`): Prompts that were right and are now wrong.
-        gains (`int`): Prompts that were wrong and are now right.
-        n (`int`): All prompts.
+        losses (`int`): Number of prompts with a correct answer in the baseline and a wrong one with the judge.
+        gains (`int`): Number of prompts with a wrong answer in the baseline and a correct one with the judge.
+        n (`int`): Number of all prompts.
         confidence (`float`): In (0.5, 1).
     """
     z = NormalDist().inv_cdf(confidence)
 
     def excess(delta: float) -> float:
-        # statistic of the hypothesis that the drop is delta, with P(gain) at its restricted maximum likelihood
+        # The test statistic of a drop of delta, with P(gain) at its maximum likelihood under that hypothesis
         a = 2 * n
         b = -losses - gains + (2 * n - losses + gains) * delta
         c = -gains * delta * (1 - delta)
@@ -165,27 +161,30 @@ def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> flo
 
 
 def choose_threshold(
-    correct: Mapping[float, Sequence[bool]],
-    baseline: Sequence[bool],
+    correct: Mapping[float, Sequence[int]],
+    baseline: Sequence[int],
     max_accuracy_drop: float = 0.01,
     confidence: float = 0.9,
 ) -> ThresholdChoice:
-    """The largest threshold whose drop in task accuracy is, with the given confidence, within the limit.
+    """Choose the largest threshold whose drop in task accuracy stays, with the given confidence, within the maximum.
 
-    Thresholds are tested from the smallest up and the first failure ends the testing (fixed-sequence testing, as in
-    Learn then Test, arXiv 2110.01052, section 2), so the confidence holds for the choice, not only for each test.
+    Thresholds are tested in ascending order until the first failure (fixed-sequence testing, as in Learn then Test,
+    arXiv 2110.01052, section 2), so the confidence holds for the choice, not only for each test.
 
     Args:
-        correct (`Mapping[float, Sequence[bool]]`): For each threshold, whether each validation prompt was answered
-            rightly.
-        baseline (`Sequence[bool]`): The same without the judge (plain greedy, or threshold 0), same prompts, same
-            order.
-        max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Largest drop in accuracy, as a share: 0.01 is one
-            point.
-        confidence (`float`, *optional*, defaults to `0.9`): One-sided.
+        correct (`Mapping[float, Sequence[int]]`): For each threshold, 1 (or `True`) for every validation prompt that
+            was answered correctly, 0 for the others.
+        baseline (`Sequence[int]`): The same without the judge (plain greedy decoding, or threshold 0), for the same
+            prompts in the same order.
+        max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Maximum drop in accuracy, as a share: 0.01 is one
+            percentage point.
+        confidence (`float`, *optional*, defaults to `0.9`): Of the one-sided bound on the drop.
+
+    Returns:
+        [`ThresholdChoice`]
 
     Raises:
-        ValueError: For no prompts, lists of different lengths, or numbers out of range.
+        ValueError: If there are no prompts, the lists have different lengths, or a number is out of range.
     """
     n = len(baseline)
     if not correct or n == 0:
@@ -196,7 +195,8 @@ def choose_threshold(
             f"{confidence}."
         )
     rows: list[dict[str, float]] = []
-    chosen, failed = 0.0, None
+    chosen: dict[str, float] | None = None
+    failed: dict[str, float] | None = None
     for threshold in sorted(check_threshold(t) for t in correct):
         answers = correct[threshold]
         if len(answers) != n:
@@ -207,28 +207,26 @@ def choose_threshold(
         gains = sum(a and not b for a, b in zip(answers, baseline, strict=True))
         bound = paired_drop_bound(losses, gains, n, confidence)
         rows.append({"threshold": threshold, "accuracy_drop": (losses - gains) / n, "upper_bound": bound})
-        if failed is None and bound <= max_accuracy_drop:
-            chosen = threshold
-        elif failed is None:
+        if failed is None and bound > max_accuracy_drop:
             failed = rows[-1]
-    supported = chosen > 0
-    if supported:
-        row = next(r for r in rows if r["threshold"] == chosen)
+        elif failed is None and threshold > 0:
+            chosen = rows[-1]
+    percent = f"{100 * confidence:.0f}% confidence"
+    if chosen is not None:
         reason = (
-            f"Threshold {chosen:.4g}: measured drop {100 * row['accuracy_drop']:.2f} points on {n} prompts, at most "
-            f"{100 * row['upper_bound']:.2f} points with {100 * confidence:.0f}% confidence."
+            f"Threshold {chosen['threshold']:.4g}: measured drop {100 * chosen['accuracy_drop']:.2f} points on {n} "
+            f"prompts, at most {100 * chosen['upper_bound']:.2f} points with {percent}."
         )
-    else:
-        z2 = NormalDist().inv_cdf(confidence) ** 2
-        needed = math.ceil(z2 * (1 - max_accuracy_drop) / max_accuracy_drop)
-        if failed is None:
-            return ThresholdChoice(chosen, supported, "No threshold above 0 was tried.", rows)
-        reason = (
-            f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with "
-            f"{100 * confidence:.0f}% confidence: "
-            f"threshold {failed['threshold']:.4g} measured {100 * failed['accuracy_drop']:.2f} points on {n} "
-            f"prompts, with an upper bound of {100 * failed['upper_bound']:.2f}."
-        )
-        if n < needed:
-            reason += f" Even without a single lost answer this takes {needed} prompts."
-    return ThresholdChoice(chosen, supported, reason, rows)
+        return ThresholdChoice(chosen["threshold"], True, reason, rows)
+    if failed is None:
+        return ThresholdChoice(0.0, False, "No threshold above 0 was tried.", rows)
+    reason = (
+        f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with {percent}: threshold "
+        f"{failed['threshold']:.4g} measured {100 * failed['accuracy_drop']:.2f} points on {n} prompts, with an upper "
+        f"bound of {100 * failed['upper_bound']:.2f}."
+    )
+    z2 = NormalDist().inv_cdf(confidence) ** 2
+    needed = math.ceil(z2 * (1 - max_accuracy_drop) / max_accuracy_drop)
+    if n < needed:
+        reason += f" Even without a single lost answer this takes {needed} prompts."
+    return ThresholdChoice(0.0, False, reason, rows)

@@ -1,10 +1,9 @@
-"""What a head reads of labelled mismatches: collected, saved, read back."""
+"""The features of labelled mismatches: what a judge sees when it decides on them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +11,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from hf_autojudge.decoding.passes import CachedModel, rewindable_cache
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS, reads_draft
 from hf_autojudge.judges.distributions import distribution_scalars
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.provenance import replacing
-from hf_autojudge.runners.base import unwrap_peft, vocab_size
+from hf_autojudge.runners.base import unwrap_peft
+from hf_autojudge.runners.dynamic import DynamicRunner
 
-SEGMENT = 256  # tokens a pass: logits of a whole answer would be gigabytes
+SEGMENT = 256  # tokens per forward pass: the logits of a whole response would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class MismatchFeatures:
     """Features and labels of N mismatches.
 
     Attributes:
-        states (`dict[str, torch.Tensor]`): For each feature's name, shape `(N, hidden size)` in the model's dtype; for
-            scalars `(N, 1)`, float32.
+        states (`dict[str, torch.Tensor]`): By name of the feature: hidden states of shape `(N, hidden size)` in the
+            model's dtype, scalars of shape `(N, 1)` in float32.
         important (`torch.BoolTensor` of shape `(N,)`): The labels.
-        prompt (`torch.LongTensor` of shape `(N,)`): Which prompt each mismatch is from: prompts, not mismatches, are
-            split.
+        prompt (`torch.LongTensor` of shape `(N,)`): Index of the prompt that each mismatch belongs to. Training and
+            validation are split by prompts.
         importance (`torch.FloatTensor` of shape `(N,)`, *optional*): Soft labels in [0, 1]; `important` by default.
     """
 
@@ -45,23 +44,23 @@ class MismatchFeatures:
         return len(self.important)
 
     @property
-    def soft(self) -> torch.Tensor:
+    def soft_labels(self) -> torch.Tensor:
         """The soft labels: float32, shape `(N,)`."""
         return self.important.float() if self.importance is None else self.importance
 
     def matrix(self, features: Iterable[str]) -> torch.Tensor:
-        """The named features side by side: float32, shape `(N, sum of hidden sizes)`."""
+        """The named features, concatenated: float32, shape `(N, sum of the features' sizes)`."""
         return torch.cat([self.states[name].float() for name in features], dim=-1)
 
     def save(self, path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
-        """Write a safetensors file, whole or not at all."""
-        tensors = {**self.states, "important": self.important, "prompt": self.prompt, "importance": self.soft}
+        """Write a safetensors file atomically."""
+        tensors = {**self.states, "important": self.important, "prompt": self.prompt, "importance": self.soft_labels}
         with replacing(path) as beside:
             save_file(tensors, beside, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> MismatchFeatures:
-        """Read what [`save`] wrote. The tensors stay in the file (memory-mapped) until they are used.
+        """Read what [`save`] wrote. The tensors are memory-mapped.
 
         Raises:
             ValueError: If the file is missing or damaged.
@@ -75,11 +74,11 @@ class MismatchFeatures:
         return cls(tensors, important, prompt, importance)
 
 
-def joined(parts: Sequence[MismatchFeatures]) -> MismatchFeatures:
-    """One for several: rows below rows.
+def concatenate(parts: Sequence[MismatchFeatures]) -> MismatchFeatures:
+    """Join the mismatches of several parts, in order.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no parts.
     """
     if not parts:
         raise ValueError("There are no labelled prompts to collect features of; label some first.")
@@ -87,7 +86,7 @@ def joined(parts: Sequence[MismatchFeatures]) -> MismatchFeatures:
         {name: torch.cat([part.states[name] for part in parts]) for name in parts[0].states},
         torch.cat([part.important for part in parts]),
         torch.cat([part.prompt for part in parts]),
-        torch.cat([part.soft for part in parts]),
+        torch.cat([part.soft_labels for part in parts]),
     )
 
 
@@ -97,31 +96,31 @@ def collect_features(
     labelled: Iterable[LabelledPrompt],
     features: Sequence[str] | None = None,
 ) -> MismatchFeatures:
-    """Read at every mismatch, with the draft's token in place, what a judge sees when it decides there.
+    """Collect the features of every mismatch, as a judge sees them: with the draft's token in the sequence.
 
-    One teacher-forced run of each model over the response serves all mismatches whose draft tokens stand in it. A
-    draft token that does not stand there is run once more on the cached prefix.
+    Each model reads the response once, which gives the features of all mismatches whose draft token is in the
+    response. For any other mismatch the models also read its draft token after the cached tokens before it.
 
     Args:
-        target ([`PreTrainedModel`])
-        draft ([`PreTrainedModel`], *optional*): `None` to read the target alone, as Judge Decoding does (arXiv
-            2501.19309).
-        labelled (iterable of [`LabelledPrompt`])
-        features (`Sequence[str]`, *optional*): Names of [`FEATURES`] and [`SCALARS`]; by default all that these models
-            have.
+        target ([`PreTrainedModel`]): The model the labels were made with.
+        draft ([`PreTrainedModel`], *optional*): Likewise. `None` to read the target alone, as Judge Decoding does
+            (arXiv 2501.19309).
+        labelled (iterable of [`LabelledPrompt`]): The labels.
+        features (`Sequence[str]`, *optional*): Names from [`FEATURES`] and [`SCALARS`]; by default all that the given
+            models have.
 
     Returns:
-        [`MismatchFeatures`] on the CPU, mismatches in order of prompt and position. For what does not fit into memory
-        see [`store_features`](hf_autojudge.training.feature_store).
+        [`MismatchFeatures`] on the CPU, in order of prompt and position. For more features than fit into memory see
+        [`store_features`](hf_autojudge.training.feature_store).
 
     Raises:
         ValueError: If there are no prompts, a name is unknown, or a feature needs a draft and there is none.
     """
-    return joined(list(features_by_prompt(target, draft, labelled, features)))
+    return concatenate(list(features_by_prompt(target, draft, labelled, features)))
 
 
 def available_features(draft: PreTrainedModel | None) -> tuple[str, ...]:
-    """All features that a target has, with a draft or without."""
+    """Names of all features that can be collected of a target, with a draft or without."""
     return tuple(name for name in FEATURES + SCALARS if draft is not None or not reads_draft(name))
 
 
@@ -132,13 +131,13 @@ def features_by_prompt(
     features: Sequence[str] | None = None,
     first: int = 0,
 ) -> Iterator[MismatchFeatures]:
-    """[`collect_features`], prompt by prompt. Prompts count from `first`."""
+    """[`collect_features`], one prompt at a time. `first` is the index of the first prompt."""
     known = available_features(draft)
     names = known if features is None else tuple(features)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"The features {unknown} cannot be collected {'without' if draft is None else 'with'} a draft; there are "
-            f"{list(known)}."
+            f"The features {unknown} cannot be collected {'without' if draft is None else 'with'} a draft; choose "
+            f"from {list(known)}."
         )
     models = {}
     if not all(name.endswith(".draft") for name in names):
@@ -156,53 +155,49 @@ def features_by_prompt(
 
 @torch.no_grad()
 def _read(models: dict[str, PreTrainedModel], item: LabelledPrompt, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The named features of one prompt, on the CPU. Sample r belongs to the text up to the r-th new token, so a mismatch
-    at position p was predicted by row p, and its draft token, if it stands in the response, is that of row p + 1."""
+    """The named features of one prompt, on the CPU."""
+    sequence = torch.tensor([*item.prompt, *item.response])
+    first = len(item.prompt) - 1  # the position that predicts the first token of the response
+    predicted_at = torch.tensor([first + m.position for m in item.mismatches], dtype=torch.long)
+    draft_tokens = torch.tensor([m.draft_token for m in item.mismatches], dtype=torch.long)
+    num_token_ids = 1 + int(torch.cat([sequence, draft_tokens]).max())  # a model's vocabulary may be smaller
+    runners = {
+        role: DynamicRunner(model, hidden_states=True, num_token_ids=num_token_ids) for role, model in models.items()
+    }
     scalars = [name for name in names if name in SCALARS]
-    tokens = torch.tensor([m.draft_token for m in item.mismatches], dtype=torch.long)
-    positions = torch.tensor([m.position for m in item.mismatches], dtype=torch.long)
-    text = torch.tensor([[*item.prompt, *item.response]])
-    before, count = len(item.prompt) - 1, len(item.response) + 1
-    runs = {name: CachedModel(model, rewindable_cache(model)) for name, model in models.items()}
-    whole: dict[str, list[torch.Tensor]] = {name: [] for name in runs}
-    values = torch.empty(len(tokens), len(scalars))
-    found: dict[str, torch.Tensor] = {}
-    with ExitStack() as stack:
-        for run in runs.values():
-            stack.enter_context(run.record_hidden())
-        for start in range(0, count, SEGMENT):
-            rows = min(SEGMENT, count - start)
-            here = (positions >= start) & (positions < start + rows)
-            logits = {}
-            for name, run in runs.items():
-                new = text[:, run.length : before + start + rows]
-                every, hidden = _forward(run, new, rows)
-                whole[name].append(hidden[0])
-                logits[name] = every[0, (positions[here] - start).to(every.device)] if scalars else every[0, :0]
+    values = torch.empty(len(draft_tokens), len(scalars))
+    collected: dict[str, list[torch.Tensor]] = {role: [] for role in runners}
+    for begin in range(first, len(sequence), SEGMENT):
+        end = min(begin + SEGMENT, len(sequence))
+        start = 0 if begin == first else begin
+        here = (predicted_at >= begin) & (predicted_at < end)
+        logits = {}
+        for role, runner in runners.items():
+            segment_logits, hidden = runner.forward(sequence[None, start:end], [start], logits_to_keep=end - begin)
+            assert hidden is not None
+            collected[role].append(hidden[0])
             if scalars:
-                device = logits["target"].device
-                theirs = logits["draft"].to(device) if "draft" in logits else None
-                values[here] = distribution_scalars(scalars, tokens[here].to(device), logits["target"], theirs).cpu()
-        for name, run in runs.items():
-            states = torch.cat(whole.pop(name))
-            index = positions.to(states.device)
-            if f"previous.{name}" in names:
-                found[f"previous.{name}"] = states[index].cpu()
-            if f"draft_token.{name}" in names:
-                at_token = states[(index + 1).clamp(max=count - 1)]
-                # from the end, so that taking back is enough
-                for i in sorted(range(len(item.mismatches)), key=lambda i: -item.mismatches[i].position):
-                    m = item.mismatches[i]
-                    if item.response[m.position : m.position + 1] != [m.draft_token]:
-                        run.rollback(run.length - (before + 1 + m.position))
-                        at_token[i] = _forward(run, tokens[None, i, None], rows=1)[1][0, 0]
-                found[f"draft_token.{name}"] = at_token.cpu()
-    found |= {name: values[:, i : i + 1] for i, name in enumerate(scalars)}
+                logits[role] = segment_logits[0, (predicted_at[here] - begin).to(segment_logits.device)]
+        if scalars:
+            device = logits["target"].device
+            draft_logits = logits["draft"].to(device) if "draft" in logits else None
+            tokens = draft_tokens[here].to(device)
+            values[here] = distribution_scalars(scalars, tokens, logits["target"], draft_logits).cpu()
+
+    found = {name: values[:, i : i + 1] for i, name in enumerate(scalars)}
+    for role, runner in runners.items():
+        states = torch.cat(collected.pop(role))
+        index = (predicted_at - first).to(states.device)
+        if f"previous.{role}" in names:
+            found[f"previous.{role}"] = states[index].cpu()
+        if f"draft_token.{role}" in names:
+            at_draft_token = states[(index + 1).clamp(max=len(states) - 1)]
+            # From the last mismatch to the first, so that the cache holds the response up to each of them
+            for i in predicted_at.argsort(descending=True).tolist():
+                m = item.mismatches[i]
+                if item.response[m.position : m.position + 1] != [m.draft_token]:
+                    _, hidden = runner.forward(draft_tokens[None, i, None], [first + m.position + 1], logits_to_keep=1)
+                    assert hidden is not None
+                    at_draft_token[i] = hidden[0, 0]
+            found[f"draft_token.{role}"] = at_draft_token.cpu()
     return {name: found[name].contiguous() for name in names}
-
-
-def _forward(run: CachedModel, tokens: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    # a token that this model lacks must not crash it
-    logits, hidden = run.forward(tokens.to(run.model.device).clamp(max=vocab_size(run.model) - 1), rows)
-    assert hidden is not None
-    return logits, hidden

@@ -1,4 +1,4 @@
-"""The second verb: fit a head on labelled mismatches."""
+"""Fit a head on the features of labelled mismatches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
-from hf_autojudge.training.feature_matrix import Rows, Standardiser, free_memory, read_rows
+from hf_autojudge.training.feature_matrix import FeatureMatrix, Standardizer, free_memory, read_blocks
 from hf_autojudge.training.features import MismatchFeatures
 from hf_autojudge.training.logistic import logistic_path
 from hf_autojudge.training.mlp import fit_hidden_layer
@@ -24,18 +24,18 @@ C_GRID: tuple[float, ...] = (*(10 ** (-k / 2) for k in range(14, 0, -1)), 1.0, 3
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted head and how it was chosen.
+    """A fitted head and the measurements it was chosen by.
 
     Attributes:
-        head ([`AutoJudgeHead`])
+        head ([`AutoJudgeHead`]): The fitted head.
         auc (`float`): ROC-AUC on the validation prompts.
         c (`float`, *optional*): The chosen inverse penalty; `None` with a hidden layer.
-        grid (`list[dict]`): `c`, `train_auc`, `validation_auc` for each value tried; with a hidden layer `epoch`,
-            `train_loss`, `validation_auc` for each round of epochs (one epoch, or with few rows some).
+        grid (`list[dict]`): `c`, `train_auc` and `validation_auc` of each value tried; with a hidden layer `epoch`,
+            `train_loss` and `validation_auc` of each training round (one epoch; several if there are few mismatches).
         validation_scores (`torch.FloatTensor` of shape `(M,)`): Importance of the validation mismatches.
         validation_important (`torch.BoolTensor` of shape `(M,)`): Their labels.
-        n_train, n_validation (`int`): Mismatches.
-        share_important (`float`): Of all mismatches.
+        n_train, n_validation (`int`): Number of mismatches.
+        share_important (`float`): Share of important ones among all mismatches.
     """
 
     head: AutoJudgeHead
@@ -50,17 +50,25 @@ class FitResult:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What the head reads."""
+        """Names of the features that the head reads."""
         return tuple(self.head.config.features)
 
     def metrics(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """The figures of the fit, serializable as JSON."""
         names = ("auc", "c", "n_train", "n_validation", "share_important", "grid")
         return {name: getattr(self, name) for name in names} | {"features": list(self.features)}
 
 
 def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> torch.Tensor:
-    """Mask of the mismatches whose prompt falls to validation: shape `(N,)`, bool. No prompt is on both sides.
+    """Split the prompts at random; each side gets at least one, and none is on both sides.
+
+    Args:
+        prompt (`torch.LongTensor` of shape `(N,)`): The prompt of each mismatch.
+        validation_share (`float`): Share of the prompts to keep for validation.
+        seed (`int`): Of the random choice.
+
+    Returns:
+        `torch.BoolTensor` of shape `(N,)`: `True` for mismatches of validation prompts.
 
     Raises:
         ValueError: If there are fewer than two prompts with mismatches.
@@ -68,7 +76,7 @@ def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> t
     prompts = prompt.unique()
     if len(prompts) < 2:
         raise ValueError(
-            f"Fitting needs mismatches of at least 2 prompts, to validate on prompts not fitted on; got "
+            "Fitting needs mismatches of at least 2 prompts, so that one can be kept for validation; got "
             f"{len(prompts)}."
         )
     order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed))
@@ -91,26 +99,27 @@ def fit_head(
     hold: bool | None = None,
     **config: Any,
 ) -> FitResult:
-    """Standardise, fit an L2 logistic regression for each C, keep the one of best validation ROC-AUC (AutoJudge, arXiv
-    2504.20039, section 3). Of equal AUCs the strongest penalty wins. Or fit a head with one hidden layer.
+    """Standardize the features, fit an L2-regularized logistic regression for each C, and keep the one with the best
+    validation ROC-AUC (AutoJudge, arXiv 2504.20039, section 3); among equal AUCs, the one with the strongest penalty.
+    With `hidden_size`, fit a head with one hidden layer instead.
 
     Args:
         data ([`MismatchFeatures`] or a sequence of them): From `collect_features` or `store_features`.
-        features (`Sequence[str]`, *optional*): What the head reads; by default `("draft_token.draft",
-            "draft_token.target")`, without draft states the latter alone.
-        c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default. A hidden
-            layer has no such penalty.
+        features (`Sequence[str]`, *optional*): Features the head reads; by default `("draft_token.draft",
+            "draft_token.target")`, for data without draft states the latter alone.
+        c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default. Not used
+            with a hidden layer.
         validation_share (`float`, *optional*, defaults to `0.1`): Share of the prompts kept for validation.
-        balanced (`bool`, *optional*, defaults to `False`): Weigh the two classes equally.
+        balanced (`bool`, *optional*, defaults to `False`): Give both classes the same total weight.
         soft_labels (`bool`, *optional*, defaults to `False`): Fit on the labels' `importance` in [0, 1]. AUCs are
-            always of the yes-or-no labels.
-        sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Of all mismatches in order; not negative.
+            always measured on the binary labels.
+        sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Non-negative weights of all mismatches, in order.
         hidden_size (`int`, *optional*, defaults to `0`): Width of the hidden layer; 0 for a linear head.
-        seed (`int`, *optional*, defaults to `0`): Of the split, and of the hidden layer.
+        seed (`int`, *optional*, defaults to `0`): Of the split, and of training the hidden layer.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where to fit.
-        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Or `torch.float64`.
-        hold (`bool`, *optional*): Hold one standardised copy of the features on the device, or read them anew in every
-            pass. By default, hold it if it takes at most 80% of the free memory.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Arithmetic of the fit; or `torch.float64`.
+        hold (`bool`, *optional*): Keep a standardized copy of the features on the device, instead of reading them
+            in every pass. By default `True` if the copy takes at most 80% of the free memory.
         config: Further fields of [`AutoJudgeConfig`].
 
     Raises:
@@ -125,9 +134,9 @@ def fit_head(
         features = [name for name in FEATURES[:2] if name in known]
     if not features or not set(features).issubset(known):
         raise ValueError(f"The data holds the features {sorted(known)}; asked for {list(features)}.")
-    path = sorted(map(float, c_grid))
-    if not hidden_size and not (path and all(0 < c < math.inf for c in path)):
-        raise ValueError(f"c_grid needs one value or more, each positive and finite; got {list(c_grid)}.")
+    c_grid = sorted(map(float, c_grid))
+    if not hidden_size and not (c_grid and all(0 < c < math.inf for c in c_grid)):
+        raise ValueError(f"c_grid needs one value or more, each positive and finite; got {c_grid}.")
     important = torch.cat([part.important for part in parts])
     held_out = split_prompts(torch.cat([part.prompt for part in parts]), validation_share, seed)
     for name, labels in (("training", important[~held_out]), ("validation", important[held_out])):
@@ -137,47 +146,60 @@ def fit_head(
                 f"The {name} side has {positives} important and {len(labels) - positives} unimportant mismatches; "
                 "fitting needs both kinds, so label more prompts."
             )
-    y = torch.cat([part.soft for part in parts]) if soft_labels else important.float()
-    if wrong := int((~((y >= 0) & (y <= 1))).sum()):  # NaN is neither
+    y = torch.cat([part.soft_labels for part in parts]) if soft_labels else important.float()
+    if wrong := int((~((y >= 0) & (y <= 1))).sum()):  # also counts NaN
         raise ValueError(f"{wrong} of {len(y)} soft labels are not numbers in [0, 1].")
     if sample_weight is not None:
-        _check_weights(sample_weight, len(y))
-    y, weights = _weighted(y[~held_out], None if sample_weight is None else sample_weight.cpu()[~held_out], balanced)
+        if sample_weight.shape != y.shape:
+            raise ValueError(
+                f"sample_weight needs one weight for each of {len(y)} mismatches; its shape is "
+                f"{tuple(sample_weight.shape)}."
+            )
+        if wrong := int((~(sample_weight.isfinite() & (sample_weight >= 0))).sum()):
+            raise ValueError(f"{wrong} of {len(y)} weights in sample_weight are negative or not finite.")
+        sample_weight = sample_weight.cpu()[~held_out]
+    y, weights = _weighted(y[~held_out], sample_weight, balanced)
 
-    # The standardiser's pass has then checked the training rows; those of validation are few
-    standardise = Standardiser.fit(read_rows(parts, features, ~held_out, device, dtype, check=True))
+    # This pass checks the training rows; only the few validation rows are left to check
+    standardizer = Standardizer.fit(read_blocks(parts, features, ~held_out, device, dtype, check=True))
     if hold is None:
-        size = len(important) * len(standardise.mean) * dtype.itemsize
+        size = len(important) * len(standardizer.mean) * dtype.itemsize
         hold = size <= 0.8 * free_memory(device)
     train, validation = (
-        Rows(partial(read_rows, parts, features, side, device, dtype, check), int(side.sum()), standardise, hold)
+        FeatureMatrix(
+            partial(read_blocks, parts, features, side, device, dtype, check), int(side.sum()), standardizer, hold
+        )
         for side, check in ((~held_out, False), (held_out, True))
     )
     c: float | None = None
     hidden: tuple[torch.Tensor, torch.Tensor] | None = None
     if hidden_size:
-        network = fit_hidden_layer(train, y, validation, important[held_out], hidden_size, weights, seed)
-        hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in network.parameters)
-        hidden, grid, scores = (hidden_weight, hidden_bias), network.rounds, network.scores
+        parameters, grid, scores = fit_hidden_layer(
+            train, y, validation, important[held_out], hidden_size, weights, seed
+        )
+        hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in parameters)
+        hidden = (hidden_weight, hidden_bias)
         auc = max(row["validation_auc"] for row in grid)
     else:
-        solutions = logistic_path(train, y, path, weights)
+        solutions = logistic_path(train, y, c_grid, weights)
         stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
-        scored = {"train_auc": train.scores(*stacked), "validation_auc": validation.scores(*stacked)}
-        sides = {"train_auc": important[~held_out].to(device), "validation_auc": important[held_out].to(device)}
+        train_scores, validation_scores = train.scores(*stacked).T.cpu(), validation.scores(*stacked).T.cpu()
+        train_aucs = [float(roc_auc_score(important[~held_out], s)) for s in train_scores]
+        aucs = [float(roc_auc_score(important[held_out], s)) for s in validation_scores]
         grid = [
-            {"c": value} | {name: float(roc_auc_score(sides[name].cpu(), scored[name][:, i].cpu())) for name in scored}
-            for i, value in enumerate(path)
+            {"c": value, "train_auc": train_auc, "validation_auc": validation_auc}
+            for value, train_auc, validation_auc in zip(c_grid, train_aucs, aucs, strict=True)
         ]
-        best = max(range(len(grid)), key=lambda i: grid[i]["validation_auc"])  # the first of equals
-        c, auc, scores = grid[best]["c"], grid[best]["validation_auc"], scored["validation_auc"][:, best]
+        # Equal AUCs of different rankings can differ in the last bits; `max` returns the first of equals
+        best = max(range(len(aucs)), key=lambda i: round(aucs[i], 12))
+        c, auc, scores = c_grid[best], aucs[best], validation_scores[best]
         weight, bias = (t.cpu() for t in solutions[best])
     sizes = {name.split(".")[1]: known[name].shape[-1] for name in known if name not in SCALARS}
     head = AutoJudgeHead.from_linear(
         weight,
         bias,
-        standardise.mean.cpu(),
-        standardise.scale.cpu(),
+        standardizer.mean.cpu(),
+        standardizer.scale.cpu(),
         features=features,
         draft_hidden_size=sizes.get("draft", 0),
         target_hidden_size=sizes.get("target", 0),
@@ -197,27 +219,18 @@ def fit_head(
     )
 
 
-def _check_weights(weights: torch.Tensor, count: int) -> None:
-    if weights.shape != (count,):
-        raise ValueError(
-            f"sample_weight needs one weight for each of {count} mismatches; its shape is {tuple(weights.shape)}."
-        )
-    if wrong := int((~(weights.isfinite() & (weights >= 0))).sum()):
-        raise ValueError(f"{wrong} of {count} weights in sample_weight are negative or not finite.")
-
-
 def _weighted(
     y: torch.Tensor, weights: torch.Tensor | None, balanced: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Labels and weights (`None` for ones) of the training rows. A soft label counts for both classes, so balancing
-    moves it.
+    """Labels and weights of the training mismatches after balancing; `None` for equal weights. A soft label counts
+    toward both classes, so balancing changes the label too.
 
     Raises:
         ValueError: If the weighted labels are of one class only.
     """
     given = torch.ones_like(y) if weights is None else weights.to(y.dtype)
     one, zero = (float((given.double() * side).sum()) for side in (y, 1 - y))
-    if min(one, zero) <= 1e-12 * (one + zero):  # less is lost to rounding
+    if min(one, zero) <= 1e-12 * (one + zero):  # a sum this small may be a rounding error
         raise ValueError(
             f"The training side's labels, weighted, sum to {one:.3g} important and {zero:.3g} unimportant; fitting "
             "needs both kinds."

@@ -1,4 +1,4 @@
-"""From a label store to a head, ready to be published."""
+"""Fit a head on a label store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_autojudge.labeling.store import LabelStore
-from hf_autojudge.provenance import versions
+from hf_autojudge.provenance import model_names, versions
 from hf_autojudge.training.calibration import calibration_table
 from hf_autojudge.training.feature_store import store_features
 from hf_autojudge.training.fitting import FitResult, fit_head
@@ -22,43 +22,43 @@ def fit_store(
     collect: Sequence[str] | None = None,
     **fit_options: Any,
 ) -> FitResult:
-    """Fit a head on a label store: collect the features, fit, and fill the head's config.
+    """Collect the features of a label store, fit a head on them, and complete the head's config for publication.
 
     Args:
-        target ([`PreTrainedModel`]): The one the labels were made with.
-        draft ([`PreTrainedModel`], *optional*): Likewise, if the labels were made with one. `None` for a head that
+        target ([`PreTrainedModel`]): The model the labels were made with.
+        draft ([`PreTrainedModel`], *optional*): Likewise, if the labels were made with a draft. `None` for a head that
             reads the target alone.
         labels (`str` or `Path`): Folder of a [`LabelStore`].
-        window (`int`, *optional*): Candidate tokens a round to decode with by default.
-        folder (`str` or `Path`, *optional*): Where the features are kept; what it holds is not collected again. The
-            store's `features/` by default, `features-target/` without a draft.
-        collect (`Sequence[str]`, *optional*): Features to collect, if the folder is new; by default all that the
-            models have, so that a later fit may read others.
-        fit_options: Further arguments of [`fit`].
+        num_assistant_tokens (`int`, *optional*): Candidate tokens per round, the head's default when decoding.
+        folder (`str` or `Path`, *optional*): Where the features are stored; see [`store_features`]. Defaults to
+            `features/` in the label store, without a draft `features-target/`.
+        collect (`Sequence[str]`, *optional*): Features to collect into a new folder. By default all that the given
+            models have, so that a later fit can read other features.
+        fit_options: Further arguments of [`fit_head`].
 
     Raises:
-        ValueError: If the store was made with other models, is empty, or cannot be fitted on.
+        ValueError: If the store was made with other models, holds no labels, or [`fit_head`] refuses its labels.
     """
     store = LabelStore(labels)
-    for role, model in (("target", target), ("draft", draft)):
-        made_with = store.settings.get(role)
-        if model is not None and made_with is not None and made_with != model.config.name_or_path:
+    models: dict[str, Any] = model_names(target, draft)
+    for role in ("target", "draft"):
+        made_with, given = store.settings.get(role), models[role]
+        if made_with is not None and given is not None and made_with != given:
             raise ValueError(
-                f"The labels in {store.folder} were made with the {role} {made_with!r}; got "
-                f"{model.config.name_or_path!r}. Name the same models."
+                f"The labels in {store.folder} were made with the {role} {made_with!r}; got {given!r}. Pass the "
+                "models that the labels were made with."
             )
+    if draft is None:
+        models["draft"] = store.settings.get("draft")
     if folder is None:
         folder = store.folder / ("features-target" if draft is None else "features")
     result = fit_head(
         store_features(target, draft, store.labelled(), folder, collect),
         num_candidate_tokens=num_assistant_tokens,
-        target=target.config.name_or_path,
-        target_revision=getattr(target.config, "_commit_hash", None),
-        draft=store.settings.get("draft") if draft is None else draft.config.name_or_path,
-        draft_revision=None if draft is None else getattr(draft.config, "_commit_hash", None),
         vocab_size=target.config.get_text_config().vocab_size,
         task=store.settings["task"],
         versions=versions("transformers", "torch"),
+        **models,
         **fit_options,
     )
     result.head.config.thresholds = calibration_table(result.validation_scores, result.validation_important)

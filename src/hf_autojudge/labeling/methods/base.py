@@ -1,4 +1,4 @@
-"""What a way to label gets for one prompt."""
+"""What a labelling method is, and what it gets for one prompt."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Job:
     """One prompt to label.
 
     Attributes:
-        index (`int`): Its place in the data.
+        index (`int`): Of its sample in the data.
         prompt (`list[int]`): Token ids.
         limits ([`Limits`]): Where an answer ends.
         same_outcome (`Callable[[list[int], list[int]], bool]`): Whether two answers (new token ids) have the same
             outcome.
         settled (`Callable[[list[int]], bool]`, *optional*): Whether an unfinished answer (new token ids) has an
             outcome that nothing written after it can change.
-        sketch (`list[int]`): The draft's own answer, prompt included, or nothing: a first guess of the target's.
+        drafted (`list[int]`): The prompt with the draft's own answer, or nothing: a first guess of the target's.
     """
 
     index: int
@@ -33,16 +33,16 @@ class Job:
     limits: Limits
     same_outcome: SameOutcome
     settled: Callable[[list[int]], bool] | None = None
-    sketch: list[int] = field(default_factory=list)
+    drafted: list[int] = field(default_factory=list)
 
 
 class LabelingMethod(Protocol):
-    """A way to label: a value whose fields are its settings."""
+    """A labelling method: a value whose fields are its settings."""
 
     def search(self, job: Job) -> Search[LabelledPrompt]:
         """Label one prompt."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """What the labels depend on, ready for JSON; `method` names the way."""
+        """What the labels depend on, ready for JSON; `method` names the labelling method."""
         ...

@@ -1,4 +1,4 @@
-"""SelfJudge's labels (arXiv 2510.02329): no checkable answer is needed, the target's own likelihood is asked."""
+"""SelfJudge's labels (arXiv 2510.02329): from the target's own likelihood, without a checkable answer."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hf_autojudge.labeling.completion import finish
+from hf_autojudge.labeling.completion import complete
 from hf_autojudge.labeling.methods.base import Job
-from hf_autojudge.labeling.predictions import Ask
+from hf_autojudge.labeling.predictions import PredictionRequest
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Search
 
 
 @dataclass(frozen=True)
 class SelfJudge:
-    """Swap each mismatching token of the target's answer, and see how much less likely the target finds the text.
+    """Swap each mismatching token of the target's answer, and measure how much less likely that is for the target.
 
     The target's greedy answer is read by the draft, teacher-forced. For each mismatch the score is the difference
 
         log p(prefix, target's token, suffix) - log p(prefix, draft's token, suffix)
 
-    of the target's log-likelihoods, where the prefix is the text before and the suffix the next tokens of the target's
-    answer: what both texts share drops out, so the swapped token and the suffix after it remain. A mismatch is
+    of the target's log-likelihoods, where the prefix is what precedes and the suffix the next tokens of the target's
+    answer: what both sequences share cancels, so the swapped token and the suffix after it remain. A mismatch is
     important if the score exceeds the threshold. (SelfJudge, arXiv 2510.02329: semantic preservation of
-    token-substituted responses, with a suffix of 20 tokens. The threshold is the one setting to choose for a pair; the
-    paper's own value is for its own models.)
+    token-substituted responses, with a suffix of 20 tokens. The threshold has to be chosen for each pair of models.)
 
     The soft label `importance` is 1 - min(1, p(with the draft's token) / p(with the target's)): whatever the
     threshold was, labels of another one follow from it.
@@ -52,18 +51,18 @@ class SelfJudge:
     def search(self, job: Job) -> Search[LabelledPrompt]:
         """See [`LabelingMethod.search`]."""
         start = len(job.prompt)
-        text = yield from finish(job.prompt, job.sketch, job.limits)
-        length = len(text) - start
-        drafted = (yield Ask("draft", text[:-1], length)).choices
-        likelihood = (yield Ask("target", text, length + 1, scores=True)).scores
+        tokens = yield from complete(job.prompt, job.drafted, job.limits)
+        length = len(tokens) - start
+        drafted = (yield PredictionRequest("draft", tokens[:-1], length)).tokens
+        logprobs = (yield PredictionRequest("target", tokens, length + 1, logprobs=True)).logprobs
         mismatches = []
         for position, token in enumerate(drafted):
-            if token == text[start + position]:
+            if token == tokens[start + position]:
                 continue
             end = min(position + 1 + self.suffix, length)
-            swapped = [*text[: start + position], token, *text[start + position + 1 : start + end]]
-            other = (yield Ask("target", swapped, end - position + 1, scores=True)).scores
-            score = sum(likelihood[position:end]) - sum(other)
+            swapped = [*tokens[: start + position], token, *tokens[start + position + 1 : start + end]]
+            others = (yield PredictionRequest("target", swapped, end - position + 1, logprobs=True)).logprobs
+            score = sum(logprobs[position:end]) - sum(others)
             importance = 1 - math.exp(min(0.0, -score))
-            mismatches.append(Mismatch(position, text[start + position], token, score > self.threshold, importance))
-        return LabelledPrompt(job.prompt, mismatches, text[start:], text[start:])
+            mismatches.append(Mismatch(position, tokens[start + position], token, score > self.threshold, importance))
+        return LabelledPrompt(job.prompt, mismatches, tokens[start:], tokens[start:])
