@@ -1,11 +1,9 @@
-"""Records of the AutoJudge authors' shape, in every format, give the same store; pickles are refused unopened."""
+"""Records in the format of the AutoJudge authors give the same store from every file type; pickles are not opened."""
 
 import json
 
 import pytest
-import torch
 from datasets import Dataset
-from safetensors.torch import save_file
 
 from hf_autojudge.labeling import LabelledPrompt, Mismatch, import_labels
 
@@ -20,39 +18,29 @@ EXPECTED = [
 ]
 
 
-def write(kind, folder):
-    path = folder / f"records{kind}"
-    if kind == ".json":
+def write(suffix, folder):
+    path = folder / f"records{suffix}"
+    if suffix == ".json":
         path.write_text(json.dumps([r | {"current_response": [r["current_response"]]} for r in RECORDS]))
-    elif kind == ".jsonl":
+    elif suffix == ".jsonl":
         path.write_text("\n".join(map(json.dumps, RECORDS)) + "\n")
-    elif kind == ".safetensors":
-        save_file(
-            {
-                "changed_token_indices": torch.tensor([m for r in RECORDS for m in r["changed_token_indices"]]).long(),
-                "current_response": torch.tensor([t for r in RECORDS for t in r["current_response"]]),
-                "mismatches": torch.tensor([len(r["changed_token_indices"]) for r in RECORDS]),
-                "tokens": torch.tensor([len(r["current_response"]) for r in RECORDS]),
-            },
-            path,
-        )
     else:
         plain = [
             r | {"changed_token_indices": [list(map(int, m)) for m in r["changed_token_indices"]]} for r in RECORDS
         ]
         data = Dataset.from_list(plain)
-        if kind == ".parquet":
+        if suffix == ".parquet":
             data.to_parquet(path)
         else:
             data.save_to_disk(path)
-            if kind == ".arrow":
+            if suffix == ".arrow":
                 path = next(path.glob("*.arrow"))
     return path
 
 
-@pytest.mark.parametrize("kind", [".json", ".jsonl", ".parquet", ".arrow", "", ".safetensors"])
-def test_every_format(kind, tmp_path):
-    store = import_labels(write(kind, tmp_path), tmp_path / "labels", "org/target", "org/draft")
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet", ".arrow", ""])
+def test_every_file_type(suffix, tmp_path):
+    store = import_labels(write(suffix, tmp_path), tmp_path / "labels", "org/target", "org/draft")
     assert store.labelled() == EXPECTED and store.done() == {0, 2}
     assert (store.settings["method"], store.settings["target"]) == ("imported", "org/target")
 
@@ -77,39 +65,43 @@ def test_a_pickle_is_not_opened(tmp_path):
     ("text", "message"),
     [
         ("{not json", "cannot be read as .json"),
-        ('[{"current_response": [1]}]', "Record 0 is not of AutoJudge's shape"),
-        ('[{"changed_token_indices": [[1, 2]], "current_response": [1]}]', "rows of 4"),
+        ('[{"current_response": [1]}]', "Record 0 is not in AutoJudge's format"),
+        ('[{"changed_token_indices": [[1, 2]], "current_response": [1]}]', "4 values per mismatch"),
         ('[{"changed_token_indices": [[9, true, 1, 2]], "current_response": [1, 2]}]', "do not lie in its 2 tokens"),
         ('{"a": 1}', "Record 0"),
-        ('[{"id": "x-1", "changed_token_indices": [[1, true, 1, 2]], "current_response": [1, 2]}]', "id is a number"),
+        (
+            '[{"id": "x-1", "changed_token_indices": [[1, true, 1, 2]], "current_response": [1, 2]}]',
+            "id is a number",
+        ),
         ('[{"id": -1, "changed_token_indices": [[1, true, 1, 2]], "current_response": [1, 2]}]', "id -1"),
         ('[{"changed_token_indices": [[1, true, 1, 9999999999]], "current_response": [1, 2]}]', "9999999999"),
     ],
 )
-def test_other_shapes(tmp_path, text, message):
+def test_other_formats_are_refused(tmp_path, text, message):
     path = tmp_path / "r.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         import_labels(path, tmp_path / "labels", "t", "d")
 
 
-def test_places_are_not_taken_twice(tmp_path):
+def test_an_index_has_one_record(tmp_path):
     path, other = tmp_path / "a.json", tmp_path / "b.json"
     path.write_text(json.dumps([RECORDS[0], RECORDS[2] | {"id": 0}]))
-    with pytest.raises(ValueError, match="two different records for place 0"):
+    with pytest.raises(ValueError, match="two different records for index 0"):
         import_labels(path, tmp_path / "labels", "t", "d")
     assert not (tmp_path / "labels").exists()
     path.write_text(json.dumps([RECORDS[0]]))
     other.write_text(json.dumps([RECORDS[2] | {"id": None, "global_id": 0}]))
-    for _ in range(2):  # the same again changes nothing
+    for _ in range(2):  # importing the same labels again changes nothing
         assert import_labels(path, tmp_path / "labels", "t", "d").labelled() == EXPECTED[:1]
-    with pytest.raises(ValueError, match=r"other labels at the places \[0\]"):
+    with pytest.raises(ValueError, match=r"other labels at the indices \[0\]"):
         import_labels(other, tmp_path / "labels", "t", "d")
 
 
-def test_missing_or_unknown(tmp_path):
+def test_missing_file_or_unknown_suffix(tmp_path):
     with pytest.raises(ValueError, match="There is no file"):
         import_labels(tmp_path / "x.json", tmp_path / "labels", "t", "d")
-    (tmp_path / "x.txt").touch()
-    with pytest.raises(ValueError, match="must be .json"):
-        import_labels(tmp_path / "x.txt", tmp_path / "labels", "t", "d")
+    for name in ("x.txt", "x.safetensors"):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match="must be .json"):
+            import_labels(tmp_path / name, tmp_path / "labels", "t", "d")

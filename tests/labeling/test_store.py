@@ -1,4 +1,4 @@
-"""Labels survive being killed: nothing lost, nothing twice."""
+"""Label stores: nothing is lost or written twice when runs are killed."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ import pytest
 
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, label_samples
 from hf_autojudge.tasks import Task
-from tests.conftest import make_pair
+from tests.utils import make_pair
 
 SETTINGS = {"target": "a", "max_new_tokens": 5}
 
@@ -40,7 +40,7 @@ def test_round_trip_in_order(tmp_path):
     assert again.load()["index"][:] == [0, 2, 4]
 
 
-def test_a_half_written_file_counts_as_not_done(tmp_path):
+def test_an_incomplete_file_counts_as_not_labelled(tmp_path):
     store = LabelStore(tmp_path, SETTINGS)
     for index in range(4):
         store.add(index, labelled(index))
@@ -55,7 +55,7 @@ def test_a_half_written_file_counts_as_not_done(tmp_path):
     assert store.labelled() == [labelled(i) for i in range(4)]
 
 
-def test_strange_files_are_not_labels(tmp_path):
+def test_other_files_are_ignored(tmp_path):
     store = LabelStore(tmp_path, SETTINGS)
     store.add(0, labelled(0))
     whole = (tmp_path / "prompts" / "00000000.parquet").read_bytes()
@@ -71,7 +71,7 @@ def test_other_settings_are_refused(tmp_path):
 
 
 def test_reading_removes_nothing(tmp_path):
-    """Another process may be writing."""
+    """Another process may be writing its temporary file."""
     store = LabelStore(tmp_path, SETTINGS)
     store.add(0, labelled(0))
     beside = tmp_path / "prompts" / ".00000001.5.tmp.parquet"
@@ -79,10 +79,21 @@ def test_reading_removes_nothing(tmp_path):
     assert store.done() == {0} and len(store.load()) == 1 and beside.exists()
 
 
-def test_other_rows_are_refused(tmp_path, llama_pair):
-    def run(rows):
-        task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, limit: rows, 4)
-        return list(label_samples(*llama_pair, SimpleNamespace(decode=lambda ids, **_: str(ids)), task, rows, tmp_path))
+def make_task(samples, max_new_tokens):
+    return Task(
+        "t",
+        lambda sample, _: sample["ids"],
+        lambda sample, reference, answer: reference == answer,
+        lambda split, max_samples: samples,
+        max_new_tokens,
+    )
+
+
+def test_other_samples_are_refused(tmp_path, llama_pair):
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: str(ids))
+
+    def run(samples):
+        return list(label_samples(*llama_pair, tokenizer, make_task(samples, 4), samples, tmp_path))
 
     assert run([{"ids": [3, 4]}]) != [None]
     assert run([{"ids": [3, 4]}]) == [None]
@@ -113,7 +124,7 @@ def test_manifest_keeps_settings_and_runs(tmp_path):
     )
 
 
-def test_leftovers_of_dead_processes_go(tmp_path):
+def test_leftovers_of_dead_processes_are_removed(tmp_path):
     LabelStore(tmp_path, SETTINGS)
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
@@ -130,45 +141,52 @@ def test_leftovers_of_dead_processes_go(tmp_path):
     assert not dead.exists() and living.exists() and elsewhere.exists()
 
 
-ROWS = [{"ids": [3 + i % 40, 4, 5 + i % 30]} for i in range(60)]
+SAMPLES = [{"ids": [3 + i % 40, 4, 5 + i % 30]} for i in range(60)]
 
 
-def label_rows(folder, batch_size):
-    """In a process of its own, whose parent has imported and loaded everything."""
+def label_all(folder, batch_size):
+    """Runs in a forked process, which need not import anything."""
     tokenizer = SimpleNamespace(decode=lambda ids, **_: str(sum(ids) % 3))
-    task = Task("t", lambda row, _: row["ids"], lambda row, a, b: a == b, lambda split, n: ROWS, 24)
-    for _ in label_samples(*make_pair("llama", 3), tokenizer, task, ROWS, folder, batch_size=batch_size):
+    task = make_task(SAMPLES, 24)
+    for _ in label_samples(*make_pair("llama", 3), tokenizer, task, SAMPLES, folder, batch_size=batch_size):
         pass
 
 
+@pytest.mark.slow
 def test_killed_runs_resume(tmp_path):
-    """A labelling run is killed twenty times, at random moments, and resumed, each time with another batch size; the
-    store ends equal to an uninterrupted one's, file by file."""
+    """A labelling run is killed twenty times at random moments and resumed, each time with another batch size. The
+    store ends equal to that of an uninterrupted run, file by file."""
     context = multiprocessing.get_context("fork")
-    whole = context.Process(target=label_rows, args=(tmp_path / "whole", 16))
+
+    def start(folder, batch_size):
+        process = context.Process(target=label_all, args=(folder, batch_size))
+        process.start()
+        return process
+
+    expected, killed = tmp_path / "expected", tmp_path / "killed"
     began = time.monotonic()
-    whole.start()
-    whole.join()
-    assert whole.exitcode == 0
+    process = start(expected, 16)
+    process.join()
+    assert process.exitcode == 0
     seconds = time.monotonic() - began
-    order = random.Random(0)
-    killed = tmp_path / "killed"
+    generator = random.Random(0)
     done = []
     for _ in range(20):
-        process = context.Process(target=label_rows, args=(killed, order.choice([1, 2, 3, 8])))
-        process.start()
-        time.sleep(order.uniform(0, 0.25 * seconds))
+        process = start(killed, generator.choice([1, 2, 3, 8]))
+        # counting the files makes the number of kills independent of the machine's load
+        files = (done[-1] if done else 0) + generator.choice([0, 1])
+        while process.is_alive() and len(list(killed.glob("prompts/[0-9]*"))) < files:
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.05 * seconds))
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             done.append(len(LabelStore(killed).done()) if (killed / "manifest.json").exists() else 0)
         process.join()
-    finished = context.Process(target=label_rows, args=(killed, 7))
-    finished.start()
-    finished.join()
-    assert len(done) >= 15 and sum(0 < n < len(ROWS) for n in done) >= 5  # killed in the middle, mostly
+    start(killed, 7).join()
+    assert len(done) >= 15 and sum(0 < n < len(SAMPLES) for n in done) >= 5  # most were killed in the middle
     assert done == sorted(done)  # nothing is lost
-    assert LabelStore(killed).labelled() == LabelStore(tmp_path / "whole").labelled()
-    names = [sorted(path.name for path in (folder / "prompts").iterdir()) for folder in (killed, tmp_path / "whole")]
-    assert names[0] == names[1] and len(names[0]) == len(ROWS)
+    assert LabelStore(killed).labelled() == LabelStore(expected).labelled()
+    names = [sorted(path.name for path in (folder / "prompts").iterdir()) for folder in (killed, expected)]
+    assert names[0] == names[1] and len(names[0]) == len(SAMPLES)
     for name in names[0]:
-        assert (killed / "prompts" / name).read_bytes() == (tmp_path / "whole" / "prompts" / name).read_bytes()
+        assert (killed / "prompts" / name).read_bytes() == (expected / "prompts" / name).read_bytes()

@@ -1,7 +1,7 @@
-"""Labels that the AutoJudge authors' scripts mined, as records of a [`LabelStore`].
+"""Imports the labels that the AutoJudge authors' scripts mined into a [`LabelStore`].
 
-Their `find_important_tokens*.py` write a list of dictionaries with `torch.save`, which is a pickle: opening one runs
-whatever code is in it, so this package does not. Where you trust the file, turn it into JSON once:
+Their `find_important_tokens*.py` save a list of dictionaries with `torch.save`. Such a file is a pickle, which can run
+any code when it is opened, so it is not read here. If you trust the file, convert it to JSON once:
 
     import json, torch
     records = torch.load("important_tokens.pt", weights_only=False)
@@ -10,21 +10,19 @@ whatever code is in it, so this package does not. Where you trust the file, turn
              | {"current_response": r["current_response"].flatten().tolist()} for r in records]
     json.dump(plain, open("important_tokens.json", "w"))
 
-(or `datasets.Dataset.from_list(plain).save_to_disk(folder)` for Arrow). The files of several processes make one list.
+or to Arrow with `datasets.Dataset.from_list(plain).save_to_disk(folder)`. Concatenate the files of several processes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, load_from_disk
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.store import LabelStore
@@ -39,111 +37,114 @@ def import_labels(
     draft: str,
     task: str = "gsm8k",
 ) -> LabelStore:
-    """Write records of the AutoJudge authors' shape into a label store, ready to fit on.
+    """Write records in the format of the AutoJudge authors into a label store, ready for training.
 
-    Each record has `changed_token_indices`, a list of `(position, important, target token, draft token)`, positions
-    counted from the prompt's first token, and `current_response`, the token ids of the prompt and the last accepted
-    answer. `id` or `global_id` gives its place (else it is the record's number); `prompt_length`, if it is there, says
-    where the answer begins (else at the first mismatch: features do not depend on it). Records without mismatches and
-    with a `skip` are left out, as in the authors' own `calc_hiddens.py`.
+    Fields of a record:
+
+    - `changed_token_indices`: a list of `(position, important, target token, draft token)`. Positions count from the
+      first token of the prompt.
+    - `current_response`: the token ids of the prompt and the last accepted answer.
+    - `id` or `global_id` (optional): the index of the prompt in the store. Defaults to the record's number.
+    - `prompt_length` (optional): where the answer begins. Defaults to the first mismatch; features do not depend on
+      it.
+    - `skip` (optional): if true, the record is left out, as are records without mismatches (the authors'
+      `calc_hiddens.py` does the same).
 
     Args:
-        path (`str` or `Path`): A `.json` (a list) or `.jsonl` file; an Arrow data set (a folder of `save_to_disk`, or
-            an `.arrow` or `.parquet` file); or a `.safetensors` file with the int64 tensors `changed_token_indices` of
-            shape `(mismatches, 4)` and `current_response` of shape `(tokens,)`, those of all records one after the
-            other, and `mismatches` and `tokens` of shape `(records,)`: how many of them each record has.
-        folder (`str` or `Path`): The store.
-        target, draft (`str`): Repositories (or folders) of the models that made the labels.
+        path (`str` or `Path`): A `.json` file (a list), a `.jsonl` file, a folder written by
+            `datasets.Dataset.save_to_disk`, or an `.arrow` or `.parquet` file.
+        folder (`str` or `Path`): Folder of the store.
+        target (`str`): Repository or folder of the target the labels were made with.
+        draft (`str`): Repository or folder of the draft.
         task (`str`, *optional*, defaults to `"gsm8k"`): Name of the task.
 
+    Returns:
+        [`LabelStore`]: The store with the imported labels.
+
     Raises:
-        ValueError: For a pickle, a file that cannot be read, a record of another shape, or two different records for
-            one place; then nothing is written.
+        ValueError: For a pickle, a file that cannot be read, a record of another format, or two different records for
+            one index. Nothing is written then.
     """
-    found: dict[int, LabelledPrompt] = {}
-    for number, record in enumerate(_records(Path(path))):
-        if (item := _labelled(number, record)) is not None:
-            if found.setdefault(item[0], item[1]) != item[1]:
-                raise ValueError(f"{path} has two different records for place {item[0]}; give each an id of its own.")
+    imported: dict[int, LabelledPrompt] = {}
+    for number, record in enumerate(_read_records(Path(path))):
+        converted = _convert(number, record)
+        if converted is None:
+            continue
+        index, labels = converted
+        if imported.setdefault(index, labels) != labels:
+            raise ValueError(f"{path} has two different records for index {index}; give each record its own id.")
     settings = {"method": "imported", "target": target, "draft": draft, "task": task}
     store = LabelStore(folder, settings, {"imported_from": os.fspath(path)})
-    there = dict(zip(sorted(store.done()), store.labelled(), strict=True)) if store.done() else {}
-    if clash := [index for index in found if there.get(index, found[index]) != found[index]]:
+    existing = dict(zip(sorted(store.done()), store.labelled(), strict=True)) if store.done() else {}
+    if conflicts := [index for index in imported if existing.get(index, imported[index]) != imported[index]]:
         raise ValueError(
-            f"{folder} already has other labels at the places {clash[:5]} of {path}; import all records as one file, "
-            "or into another folder."
+            f"{folder} already has other labels at the indices {conflicts[:5]} of {path}; import all records as one "
+            "file, or into another folder."
         )
-    for index, labels in found.items():
+    for index, labels in imported.items():
         store.add(index, labels)
     return store
 
 
-def _records(path: Path) -> Iterable[Mapping[str, Any]]:
-    kind = path.suffix
-    if kind in PICKLES:
+def _read_records(path: Path) -> Iterable[Mapping[str, Any]]:
+    suffix = path.suffix
+    if suffix in PICKLES:
         raise ValueError(
-            f"{path} is a pickle, which can run code when it is opened; turn it into JSON first (how: see "
-            "hf_autojudge.labeling.imported)."
+            f"{path} is a pickle, which can run code when it is opened; convert it to JSON first, as "
+            "hf_autojudge.labeling.imported describes."
         )
     if not path.exists():
         raise ValueError(f"There is no file {path}.")
     try:
         if path.is_dir():
             return load_from_disk(str(path))
-        if kind == ".json":
+        if suffix == ".json":
             return json.loads(path.read_text(encoding="utf-8"))
-        if kind == ".jsonl":
+        if suffix == ".jsonl":
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if kind == ".parquet":
+        if suffix == ".parquet":
             return Dataset.from_parquet(str(path), keep_in_memory=True)
-        if kind == ".arrow":
+        if suffix == ".arrow":
             return Dataset.from_file(str(path))
-        if kind == ".safetensors":
-            return list(_from_tensors({name: tensor.tolist() for name, tensor in load_file(path).items()}))
-    except (json.JSONDecodeError, UnicodeDecodeError, pa.ArrowException, SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as {kind or 'an Arrow data set'} ({error}).") from error
-    raise ValueError(f"{path} must be .json, .jsonl, .arrow, .parquet, .safetensors or a folder of save_to_disk.")
+    except (json.JSONDecodeError, UnicodeDecodeError, pa.ArrowException, KeyError) as error:
+        raise ValueError(f"{path} cannot be read as {suffix or 'an Arrow data set'} ({error}).") from error
+    raise ValueError(f"{path} must be .json, .jsonl, .arrow, .parquet or a folder of save_to_disk.")
 
 
-def _from_tensors(tensors: Mapping[str, list]) -> Iterator[dict[str, Any]]:
-    mismatches, tokens = iter(tensors["changed_token_indices"]), iter(tensors["current_response"])
-    for many, length in zip(tensors["mismatches"], tensors["tokens"], strict=True):
-        yield {
-            "changed_token_indices": [next(mismatches) for _ in range(many)],
-            "current_response": [next(tokens) for _ in range(length)],
-        }
-
-
-def _labelled(number: int, record: Mapping[str, Any]) -> tuple[int, LabelledPrompt] | None:
-    """Its place and labels; `None` if it has none."""
+def _convert(number: int, record: Mapping[str, Any]) -> tuple[int, LabelledPrompt] | None:
+    """The index and the labels of a record; `None` if it has no labels."""
     try:
-        place = next((record[name] for name in ("id", "global_id") if record.get(name) is not None), number)
+        index = next((record[name] for name in ("id", "global_id") if record.get(name) is not None), number)
         changed = sorted(
             (int(position), bool(important), int(target), int(draft))
             for position, important, target, draft in record["changed_token_indices"]
         )
-        text = record["current_response"]
-        if len(text) == 1 and isinstance(text[0], list):  # a batch of one
-            (text,) = text
-        text = [int(token) for token in text]
+        sequence = record["current_response"]
+        if len(sequence) == 1 and isinstance(sequence[0], list):  # a batch of one
+            (sequence,) = sequence
+        sequence = [int(token) for token in sequence]
         if not changed or record.get("skip"):
             return None
-        place, start = int(place), int(record.get("prompt_length") or changed[0][0])
+        index, prompt_length = int(index), int(record.get("prompt_length") or changed[0][0])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"Record {number} is not of AutoJudge's shape ({type(error).__name__}: {error}): it needs "
-            "changed_token_indices, rows of 4, and current_response, token ids; its id is a number."
+            f"Record {number} is not in AutoJudge's format ({type(error).__name__}: {error}): it needs "
+            "changed_token_indices, a list with 4 values per mismatch, and current_response, a list of token ids; the "
+            "id is a number."
         ) from error
-    tokens = [*text, *(token for row in changed for token in row[2:])]
-    if place < 0 or not 0 <= min(tokens) <= max(tokens) < 2**31:
+    tokens = [*sequence, *(token for _, _, target, draft in changed for token in (target, draft))]
+    if index < 0 or not 0 <= min(tokens) <= max(tokens) < 2**31:
         raise ValueError(
-            f"Record {number} has the id {place} and token ids from {min(tokens)} to {max(tokens)}; all must be 0 or "
-            "more, and less than 2**31."
+            f"Record {number} has the id {index} and token ids from {min(tokens)} to {max(tokens)}; all must be 0 or "
+            "more, and token ids less than 2**31."
         )
-    if not 0 < start <= changed[0][0] or changed[-1][0] >= len(text):
+    if not 0 < prompt_length <= changed[0][0] or changed[-1][0] >= len(sequence):
         raise ValueError(
             f"Record {number} has mismatches at {changed[0][0]} to {changed[-1][0]}, which do not lie in its "
-            f"{len(text)} tokens after a prompt of {start}."
+            f"{len(sequence)} tokens after a prompt of {prompt_length}."
         )
-    mismatches = [Mismatch(position - start, target, draft, flag) for position, flag, target, draft in changed]
-    return place, LabelledPrompt(text[:start], mismatches, text[start:], text[start:])
+    response = sequence[prompt_length:]
+    mismatches = [
+        Mismatch(position - prompt_length, target, draft, important) for position, important, target, draft in changed
+    ]
+    return index, LabelledPrompt(sequence[:prompt_length], mismatches, response, response)

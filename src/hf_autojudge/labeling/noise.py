@@ -1,5 +1,5 @@
-"""Sampling that depends on a seed and a position only: the same draws in every batch, on every device, after every
-restart."""
+"""Sampling noise that depends only on a seed and a position, so draws are the same in every batch, on every device and
+after every restart."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ _MASK = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Noise:
-    """Draws one token at each position of a text, by the Gumbel-max trick (Gumbel 1954; Maddison et al. 2014).
+    """Draws one token at each position of a sequence with the Gumbel-max trick (Gumbel 1954; Maddison et al. 2014).
 
-    Since the noise of a position is fixed, a text continues in one way only: guesses of its next tokens are verified
-    as in greedy decoding.
+    The noise of a position is fixed, so a sequence has exactly one continuation, and guesses of its next tokens can be
+    verified as in greedy decoding.
 
     Attributes:
-        seed (`int`)
-        temperature (`float`): Above 0.
+        seed (`int`): Seed of the draws.
+        temperature (`float`): Sampling temperature, above 0.
     """
 
     seed: int
     temperature: float
 
     def choose(self, logits: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Tokens drawn from `softmax(logits / temperature)`.
+        """Draw tokens from `softmax(logits / temperature)`.
 
         Args:
-            logits (`torch.Tensor` of shape `(n, V)`)
-            positions (`torch.LongTensor` of shape `(n,)`): Of the tokens whose logits these are, in the text.
+            logits (`torch.Tensor` of shape `(n, vocab_size)`): Logits.
+            positions (`torch.LongTensor` of shape `(n,)`): Positions in the sequence of the tokens to draw.
 
         Returns:
-            `torch.LongTensor` of shape `(n,)`.
+            `torch.LongTensor` of shape `(n,)`: The drawn tokens.
         """
         tokens = torch.arange(logits.shape[-1], device=logits.device)
-        bits = _mixed(_mixed(positions[:, None] ^ self.seed & _MASK) + tokens & _MASK)
-        bits = _mixed(bits ^ (self.seed >> 32 & _MASK))
+        bits = _mix(_mix(positions[:, None] ^ self.seed & _MASK) + tokens & _MASK)
+        bits = _mix(bits ^ (self.seed >> 32 & _MASK))
         uniform = (bits.double() + 0.5) / 2**32
         return (logits.double() / self.temperature - (-uniform.log()).log()).argmax(-1)
 
 
-def _mixed(bits: torch.Tensor) -> torch.Tensor:
-    """A bijection of 32-bit numbers in which every bit depends on every other (the finaliser of MurmurHash3)."""
+def _mix(bits: torch.Tensor) -> torch.Tensor:
+    """A bijection of 32-bit numbers in which every output bit depends on every input bit (MurmurHash3's finalizer)."""
     bits = (bits ^ bits >> 16) * 0x85EBCA6B & _MASK
     bits = (bits ^ bits >> 13) * 0xC2B2AE35 & _MASK
     return bits ^ bits >> 16

@@ -1,4 +1,4 @@
-"""Labelling on several machines: Ray Data hands small blocks of prompts to workers that hold the models."""
+"""Labelling on several machines: Ray Data distributes blocks of prompts to workers that hold the models."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ except ImportError as error:
 
 Load = Callable[[], tuple[Any, Any, Any]]
 
-BATCHES = 4  # times the batch: prompts in a block, at most; its last prompts leave places of the batch empty
-BLOCKS = 4  # for each worker, at least: fast ones take over what slow ones leave
-ATTEMPTS = 3  # at the same prompts, before they are given up as deadly
+MAX_BATCHES_PER_BLOCK = 4  # the last prompts of a block do not fill a batch, so a block should hold several
+MIN_BLOCKS_PER_WORKER = 4  # lets fast workers take over blocks from slow ones
+MAX_ATTEMPTS = 3  # at the same prompts
 
 
 def label_samples_with_ray(
     load: Load,
     task: Task,
-    rows: Sequence[Sample],
+    samples: Sequence[Sample],
     folder: str | os.PathLike,
     *,
     workers: int = 2,
@@ -49,72 +49,76 @@ def label_samples_with_ray(
     cpus_per_worker: float = 1,
     block_size: int | None = None,
 ) -> Iterator[LabelledPrompt | None]:
-    """[`label`] with many workers, each with its own copy of the models: same store, same settings, same labels.
+    """[`label_samples`] with several workers, each with its own copy of the models. The store, its settings and the
+    labels are the same.
 
-    A run may be stopped at any moment and finished here, with other numbers, or by [`label`]. Each worker writes a
-    prompt's labels as soon as they are there. The blocks of a worker that dies (killed, out of memory, its machine
-    lost) are labelled again once Ray has started it anew, without the prompts that it had finished.
+    A run may be stopped at any time and resumed, here with other numbers or by [`label_samples`]. Each worker writes
+    the labels of a prompt as soon as they are known. If a worker dies (killed, out of memory, lost machine), Ray
+    restarts it and it labels the unfinished prompts of its block again.
 
-    Ray is the one this process is connected to, or that of the environment variable `RAY_ADDRESS`, or is started on
-    this machine for the time of the run.
+    Uses the Ray cluster that this process is connected to; else the one in the environment variable `RAY_ADDRESS`;
+    else starts Ray on this machine for the duration of the run.
 
     Args:
-        load (`Callable[[], tuple]`): Gives target, draft and tokenizer, on a worker. It must be picklable; a worker
-            with several GPUs sees no others, so `device_map="auto"` spreads a model over them.
-        task ([`Task`]): Makes prompts and compares outcomes; picklable.
-        rows (sequence of rows): Training rows; a row's index is its place here.
-        folder (`str` or `Path`): The store, on a file system that all machines share.
-        workers (`int`, *optional*, defaults to `2`): How many. Those for which there is no room yet join later.
-        max_new_tokens (`int`, *optional*): Length limit of an answer; the task's by default.
-        way ([`LabelingMethod`], *optional*): How to label; [`AutoJudge`] by default. Picklable.
-        batch_size (`int`, *optional*, defaults to `16`): Prompts at the same time, on each worker. In float32 the
-            labels do not depend on it.
-        gpus_per_worker (`float`, *optional*): Of one machine. By default 1 if the cluster has GPUs, else 0.
-        cpus_per_worker (`float`, *optional*, defaults to `1`): Of one machine; torch uses as many threads.
-        block_size (`int`, *optional*): Prompts handed to a worker at once. By default 4 times `batch_size`, fewer if
-            there would be fewer than 4 blocks for each worker.
+        load (`Callable[[], tuple]`): Returns target, draft and tokenizer. Called on each worker, so it must be
+            picklable. A worker sees only its own GPUs: `device_map="auto"` spreads a model over them.
+        task ([`Task`]): Makes prompts and compares outcomes. Must be picklable.
+        samples (`Sequence[Sample]`): Training samples. A sample's position in the sequence is its index in the store.
+        folder (`str` or `Path`): Folder of the [`LabelStore`], on a file system that all machines share.
+        workers (`int`, *optional*, defaults to `2`): Number of workers. Workers that do not fit yet join later.
+        max_new_tokens (`int`, *optional*): Maximum length of an answer, in tokens. Defaults to the task's.
+        method ([`LabelingMethod`], *optional*): The labelling method. Must be picklable. Defaults to [`AutoJudge`].
+        batch_size (`int`, *optional*, defaults to `16`): Number of prompts that a worker labels at the same time. In
+            float32 the labels do not depend on it.
+        gpus_per_worker (`float`, *optional*): GPUs per worker, on one machine. Defaults to 1 if the cluster has GPUs
+            and to 0 otherwise.
+        cpus_per_worker (`float`, *optional*, defaults to `1`): CPUs per worker, on one machine, and the number of its
+            torch threads.
+        block_size (`int`, *optional*): Number of prompts sent to a worker at once. Defaults to `4 * batch_size`, or
+            less where that would make fewer than 4 blocks per worker.
 
     Yields:
-        For each row its new labels, block by block; `None` for each row that the store had when its turn came.
+        The new labels of each sample, block by block, and `None` for each sample that was already labelled.
 
     Raises:
-        ValueError: If a number is below 1, the store was made with other settings or other rows, or a prompt is empty.
-        RuntimeError: If a worker cannot start, or the same prompts killed their worker several times.
-        Exception: What the task's functions raise; they are not called again.
+        ValueError: If a number is below 1, the store was made with other settings or other samples, or a prompt is
+            empty.
+        RuntimeError: If a worker cannot start, or died several times at the same prompts.
+        Exception: Whatever the task's functions raise. They are not called again.
     """
     for name, value in (("workers", workers), ("batch_size", batch_size), ("block_size", block_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}.")
     method = AutoJudge() if method is None else method
-    limit = task.max_new_tokens if max_new_tokens is None else max_new_tokens
+    max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     folder = Path(folder).absolute()
-    with _connected(workers * cpus_per_worker), _plain_errors(folder):
+    with _connection(workers * cpus_per_worker), _original_errors(folder):
         if gpus_per_worker is None:
             gpus_per_worker = min(1.0, ray.cluster_resources().get("GPU", 0))
-        room = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
-        settings, tokenizer = ray.get(ray.remote(**room)(_describe).remote(load, task, limit, method))
-        store = LabelStore(
-            folder,
-            settings,
-            {"batch_size": batch_size, "rows": len(rows), "workers": workers, "ray": ray.__version__},
-        )
-        prompts = {index: (prompt, rows[index]) for index, prompt in samples_to_label(store, task, rows, tokenizer)}
-        for _ in range(len(rows) - len(prompts)):
+        resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
+        settings, tokenizer = ray.get(ray.remote(**resources)(_describe).remote(load, task, max_new_tokens, method))
+        run = {"batch_size": batch_size, "rows": len(samples), "workers": workers, "ray": ray.__version__}
+        store = LabelStore(folder, settings, run)
+        prompts = {
+            index: (prompt, samples[index]) for index, prompt in samples_to_label(store, task, samples, tokenizer)
+        }
+        for _ in range(len(samples) - len(prompts)):
             yield None
         if not prompts:
             return
-        size = block_size or min(BATCHES * batch_size, math.ceil(len(prompts) / (BLOCKS * workers)))
-        work = _Work(load, task, folder, limit, method, batch_size, prompts)
-        with closing(_run(work, size, workers, room)) as results:
-            for found in results:
-                if isinstance(found, _Failure):
-                    raise found.error from RuntimeError(f"On a worker:\n{found.trace}")
-                yield found
+        largest = MAX_BATCHES_PER_BLOCK * batch_size
+        block_size = block_size or min(largest, math.ceil(len(prompts) / (MIN_BLOCKS_PER_WORKER * workers)))
+        work = _Work(load, task, folder, max_new_tokens, method, batch_size, prompts)
+        with closing(_label_blocks(work, block_size, workers, resources)) as results:
+            for result in results:
+                if isinstance(result, _Failure):
+                    raise result.error from RuntimeError(f"On a worker:\n{result.traceback}")
+                yield result
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What every worker is told."""
+    """What all workers are given."""
 
     load: Load
     task: Task
@@ -127,42 +131,41 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error on its way to the caller. Ray would retell it, with its own advice."""
+    """An error returned as a result: Ray would bury a raised one under its own messages."""
 
     error: Exception
-    trace: str
+    traceback: str
 
 
 def _describe(load: Load, task: Task, max_new_tokens: int, method: LabelingMethod) -> tuple[dict[str, Any], Any]:
-    """The store's settings, known only where the models are, and the tokenizer."""
+    """The store's settings, which only a machine that loads the models knows, and the tokenizer."""
     target, draft, tokenizer = load()
     return store_settings(target, draft, task.name, max_new_tokens, method), tokenizer
 
 
-def _run(
-    work: _Work, size: int, workers: int, room: dict[str, float]
+def _label_blocks(
+    work: _Work, block_size: int, workers: int, resources: dict[str, float]
 ) -> Generator[LabelledPrompt | None | _Failure, None, None]:
-    """Labels of all prompts, or why there are none, as blocks are done."""
+    """The results of all prompts, as blocks finish."""
     indices = list(work.prompts)
-    blocks = [{"indices": indices[first : first + size]} for first in range(0, len(indices), size)]
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    attempts = ray.remote(num_cpus=0, scheduling_strategy=here)(_Attempts).remote()
-    shared = ray.put(work)
+    blocks = [{"indices": indices[first : first + block_size]} for first in range(0, len(indices), block_size)]
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    attempts = ray.remote(num_cpus=0, scheduling_strategy=this_node)(_Attempts).remote()
     data = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     data.context.enable_progress_bars = False
-    # with more tasks in flight a block would wait behind another one while the next worker is idle
+    # With more tasks in flight, a block would wait behind another one while the next worker is idle
     pool = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1)
-    labelled = data.flat_map(_Worker, fn_constructor_args=(shared, attempts), compute=pool, **room)
-    with closing(iter(labelled.iter_rows())) as results:
-        for result in results:
-            yield result["found"]
+    labelled = data.flat_map(_Worker, fn_constructor_args=(ray.put(work), attempts), compute=pool, **resources)
+    with closing(iter(labelled.iter_rows())) as rows:
+        for row in rows:
+            yield row["result"]
 
 
 class _Worker:
-    """Labels blocks of prompts. Ray starts it again after its process died, which reads the store again."""
+    """Labels blocks of prompts. When its process dies, Ray makes another one, which reads the store again."""
 
-    def __init__(self, shared: Any, attempts: Any) -> None:
-        self.work: _Work = ray.get(shared)
+    def __init__(self, work: Any, attempts: Any) -> None:
+        self.work: _Work = ray.get(work)
         self.attempts = attempts
         target, draft, self.tokenizer = self.work.load()
         self.pair = Pair(target, draft)
@@ -171,32 +174,32 @@ class _Worker:
 
     def __call__(self, block: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            return [{"found": found} for found in self._label([int(index) for index in block["indices"]])]
+            return [{"result": labels} for labels in self._label([int(index) for index in block["indices"]])]
         except Exception as error:
-            return [{"found": _Failure(error, traceback.format_exc())}]
+            return [{"result": _Failure(error, traceback.format_exc())}]
 
     def _label(self, indices: list[int]) -> list[LabelledPrompt | None]:
-        """For each prompt its labels, or `None` if the store has them."""
+        """The labels of each prompt, or `None` if the store already has them."""
         work = self.work
-        left = [index for index in indices if index not in self.done]
-        if left and ray.get(self.attempts.begin.remote(tuple(left))) > ATTEMPTS:
+        missing = [index for index in indices if index not in self.done]
+        if missing and ray.get(self.attempts.begin.remote(tuple(missing))) > MAX_ATTEMPTS:
             raise RuntimeError(
-                f"A worker died {ATTEMPTS} times at the prompts {left}, with none of them finished; if it ran out of "
-                f"memory, try a smaller batch_size than {work.batch_size}. {work.folder} keeps the labels so far."
+                f"A worker died {MAX_ATTEMPTS} times at the prompts {missing}, and none of them was finished; if it "
+                f"ran out of memory, try a batch_size below {work.batch_size}. {work.folder} keeps the labels so far."
             )
         jobs = [
             make_job(self.pair, index, *work.prompts[index], work.task, self.tokenizer, work.max_new_tokens)
-            for index in left
+            for index in missing
         ]
-        labels: dict[int, LabelledPrompt | None] = dict.fromkeys(indices)
-        for index, found in self.pair.run(work.method, jobs, work.batch_size, work.task.threads):
-            self.store.add(index, found)
-            labels[index] = found
-        return list(labels.values())
+        results: dict[int, LabelledPrompt | None] = dict.fromkeys(indices)
+        for index, labels in self.pair.run(work.method, jobs, work.batch_size, work.task.threads):
+            self.store.add(index, labels)
+            results[index] = labels
+        return list(results.values())
 
 
 class _Attempts:
-    """Counts how often the same prompts were begun: Ray would start a worker that they kill again and again."""
+    """Counts attempts at the same prompts: Ray would restart a worker that dies at them without end."""
 
     def __init__(self) -> None:
         self.begun: Counter[tuple[int, ...]] = Counter()
@@ -207,8 +210,8 @@ class _Attempts:
 
 
 @contextmanager
-def _connected(cpus: float) -> Iterator[None]:
-    """Ray, quietly; what is started here ends here."""
+def _connection(cpus: float) -> Iterator[None]:
+    """A quiet connection to Ray, closed again if it was opened here."""
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -228,8 +231,8 @@ def _connected(cpus: float) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
-    """Errors of the user's functions as they were; Ray's own in a sentence."""
+def _original_errors(folder: Path) -> Iterator[None]:
+    """Raise an error of the caller's functions in place of the Ray error around it, and Ray's own as one sentence."""
     try:
         yield
     except ray.exceptions.RayError as error:
@@ -237,4 +240,4 @@ def _plain_errors(folder: Path) -> Iterator[None]:
         if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
             raise cause from error
         reason = str(cause or error).strip().split("\n")[0]
-        raise RuntimeError(f"The workers cannot go on ({reason}); {folder} keeps the labels so far.") from error
+        raise RuntimeError(f"Ray's workers failed ({reason}); {folder} keeps the labels so far.") from error

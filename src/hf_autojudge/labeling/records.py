@@ -1,21 +1,21 @@
-"""What every way to label gives: one record for each prompt."""
+"""The records that every labelling method produces: one for each prompt."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A position where the draft would have written another token than the target.
+    """A position at which the draft's token differs from the target's own choice.
 
     Attributes:
-        position (`int`): Counted from the first new token, 0.
-        target_token, draft_token (`int`): What each of the two wrote.
+        position (`int`): Position in the response, from 0.
+        target_token (`int`): The target's token.
+        draft_token (`int`): The draft's token.
         important (`bool`): Whether the draft's token changes the outcome.
-        importance (`float`, *optional*): A soft label in [0, 1]: how sure that is. Defaults to 1 for an important
-            mismatch and 0 for another.
+        importance (`float`, *optional*): Soft label in [0, 1]. Defaults to 1 if the mismatch is important and to 0
+            otherwise.
     """
 
     position: int
@@ -28,42 +28,21 @@ class Mismatch:
         if self.importance == -1.0:
             object.__setattr__(self, "importance", float(self.important))
 
-    def __getitem__(self, name: str) -> Any:
-        """The field of that name: records read alike here and as rows of a stored data set."""
-        return getattr(self, name)
-
 
 @dataclass(frozen=True)
 class LabelledPrompt:
     """The labels of one prompt.
 
     Attributes:
-        prompt (`list[int]`): Token ids.
+        prompt (`list[int]`): Token ids of the prompt.
         mismatches (`list[Mismatch]`): In order of position.
-        reference (`list[int]`): The target's greedy answer, an end token included.
-        response (`list[int]`): The answer the labels are read on. From the search: the last accepted answer, with the
-            draft's token at every unimportant mismatch and the target's elsewhere.
+        reference (`list[int]`): Token ids of the target's greedy answer, including an end token.
+        response (`list[int]`): Token ids of the answer that `position` refers to and features are computed on. The
+            AutoJudge search leaves the last accepted answer here: the draft's token at every unimportant mismatch, the
+            target's elsewhere.
     """
 
     prompt: list[int]
     mismatches: list[Mismatch]
     reference: list[int]
     response: list[int]
-
-    def __getitem__(self, name: str) -> Any:
-        """The field of that name: records read alike here and as rows of a stored data set."""
-        return getattr(self, name)
-
-    def to_row(self) -> dict[str, Any]:
-        """Plain lists and dicts, one row of a data set."""
-        return asdict(self)
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> LabelledPrompt:
-        """The inverse of [`to_row`]."""
-        return cls(
-            prompt=list(row["prompt"]),
-            mismatches=[Mismatch(**m) for m in row["mismatches"]],
-            reference=list(row["reference"]),
-            response=list(row["response"]),
-        )

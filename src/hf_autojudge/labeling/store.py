@@ -1,9 +1,10 @@
-"""Labels on disk: one Parquet file a prompt, so that a run that was killed resumes where it stopped."""
+"""Labels on disk: one Parquet file per prompt, so an interrupted run resumes where it stopped."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value
 
-from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.provenance import read_json, remove_leftovers, replacing, versions, write_json
 
 FEATURES = Features(
@@ -35,20 +36,24 @@ FEATURES = Features(
 
 
 class LabelStore:
-    """A folder of labels. Files appear whole or not at all; the prompt of a file that cannot be read (a broken disk, a
-    half copy) counts as not done, and labelling it again replaces the file.
+    """A folder of labels.
+
+    A file appears only when it is complete. A prompt whose file cannot be read, for instance after a partial copy,
+    counts as not labelled, and labelling it again replaces the file. `manifest.json` holds the settings and, for each
+    run that added labels, its start time, its command line, the versions of the packages and the facts in `run`.
 
     Args:
-        folder (`str` or `Path`): Created if missing.
-        settings (`dict`, *optional*): What the labels depend on (models, task, limits), to add labels. Those of a
-            store that exists must be the same.
-        run (`dict`, *optional*): Further facts about this run.
+        folder (`str` or `Path`): Folder of the labels. Created if it does not exist.
+        settings (`dict`, *optional*): What the labels depend on: models, task, maximum length, labelling method.
+            Required to add labels; must equal the settings of a store that already exists.
+        run (`dict`, *optional*): Further facts about this run, written to the manifest.
 
-    `manifest.json` keeps the settings and, for each run that added labels, when it began, its command line, the
-    packages' versions and the further facts.
+    Attributes:
+        folder (`Path`): Folder of the labels.
+        settings (`dict`): What the labels depend on.
 
     Raises:
-        ValueError: If the folder holds labels made with other settings.
+        ValueError: If the folder holds labels made with other settings, or is not a label store.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class LabelStore:
         run: dict[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self._prompts_folder = self.folder / "prompts"
         path = self.folder / "manifest.json"
         if settings is None and not path.exists():
             raise ValueError(
@@ -65,46 +71,49 @@ class LabelStore:
             )
         manifest = read_json(path) if path.exists() else {"settings": settings, "runs": []}
         if not isinstance(manifest, dict) or "settings" not in manifest:
-            raise ValueError(f"{path} is not a label store's, or an older version's; label again into another folder.")
+            raise ValueError(
+                f"{path} is not the manifest of a label store, or an older version wrote it; label again into another "
+                "folder."
+            )
         self.settings: dict[str, Any] = manifest["settings"]
         if settings is not None:
-            found = self.settings
-            differ = sorted(k for k in settings.keys() | found.keys() if settings.get(k) != found.get(k))
-            if differ:
+            stored = self.settings
+            differing = sorted(k for k in settings.keys() | stored.keys() if settings.get(k) != stored.get(k))
+            if differing:
                 raise ValueError(
                     f"{self.folder} holds labels made with other settings: "
-                    + ", ".join(f"{k} was {found.get(k)!r} and is now {settings.get(k)!r}" for k in differ)
-                    + "; choose another folder, or delete it."
+                    + ", ".join(f"{k} was {stored.get(k)!r} and is now {settings.get(k)!r}" for k in differing)
+                    + "; choose another folder, or delete this one."
                 )
-            manifest["runs"].append(_this_run() | (run or {}))
+            manifest["runs"].append(
+                {
+                    "began": datetime.now().astimezone().isoformat(timespec="seconds"),
+                    "argv": sys.argv,
+                    "versions": versions("torch", "transformers", "datasets"),
+                }
+                | (run or {})
+            )
             write_json(path, manifest)
             remove_leftovers(self.folder)
-            remove_leftovers(self.folder / "prompts")
-        self._rows = self.folder / "prompts"
-        self._rows.mkdir(exist_ok=True)
+            remove_leftovers(self._prompts_folder)
+        self._prompts_folder.mkdir(exist_ok=True)
 
     def done(self) -> set[int]:
-        """Indices of the prompts that are labelled. Only reads: another process may be labelling here."""
+        """Indices of the labelled prompts. Changes nothing on disk, so other processes may be adding labels."""
         return set(self._tables())
 
     def prompts(self) -> dict[int, list[int]]:
-        """Token ids of the prompts that are labelled, by index."""
+        """Token ids of the labelled prompts, by index."""
         return {index: table["prompt"][0].as_py() for index, table in self._tables().items()}
 
-    def _tables(self) -> dict[int, pa.Table]:
-        """The whole files' tables of one row, by rising index."""
-        paths = (path for path in sorted(self._rows.glob("*.parquet")) if path.stem.isdigit())
-        found = {int(path.stem): _read(path) for path in paths}
-        return {index: table for index, table in found.items() if table is not None}
-
     def add(self, index: int, labelled: LabelledPrompt) -> None:
-        """Write the labels of prompt `index`, replacing any that are there."""
-        row = Dataset.from_list([{"index": index, **labelled.to_row()}], features=FEATURES)
-        with replacing(self._rows / f"{index:08d}.parquet") as beside:
-            pq.write_table(row.data.table, beside)
+        """Write the labels of prompt `index`, replacing existing ones."""
+        data = Dataset.from_list([{"index": index, **asdict(labelled)}], features=FEATURES)
+        with replacing(self._prompts_folder / f"{index:08d}.parquet") as path:
+            pq.write_table(data.data.table, path)
 
     def load(self) -> Dataset:
-        """All labels, one row a prompt, in order of index.
+        """All labels as a data set with one row per prompt, in order of index.
 
         Raises:
             ValueError: If there are none.
@@ -115,20 +124,23 @@ class LabelStore:
         return Dataset(pa.concat_tables(tables.values()))
 
     def labelled(self) -> list[LabelledPrompt]:
-        """[`load`] as objects."""
-        return [LabelledPrompt.from_row(dict(row)) for row in self.load().to_list()]
+        """All labels as records, in order of index. Raises `ValueError` if there are none."""
+        return [
+            LabelledPrompt(
+                row["prompt"], [Mismatch(**fields) for fields in row["mismatches"]], row["reference"], row["response"]
+            )
+            for row in self.load().to_list()
+        ]
+
+    def _tables(self) -> dict[int, pa.Table]:
+        """The readable files' tables, by ascending index."""
+        paths = (path for path in sorted(self._prompts_folder.glob("*.parquet")) if path.stem.isdigit())
+        tables = {int(path.stem): _read_table(path) for path in paths}
+        return {index: table for index, table in tables.items() if table is not None}
 
 
-def _this_run() -> dict[str, Any]:
-    return {
-        "began": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "argv": sys.argv,
-        "versions": versions("torch", "transformers", "datasets"),
-    }
-
-
-def _read(path: Path) -> pa.Table | None:
-    """The one row of a file; `None` if the file is not whole."""
+def _read_table(path: Path) -> pa.Table | None:
+    """The table of one prompt; `None` if the file is damaged."""
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
