@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_autojudge import AutoJudgeHead
 from hf_autojudge.tasks.base import Task
-from tests.conftest import VOCAB
+from tests.utils import VOCAB
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.conftest import VOCAB, make_model
+from tests.utils import VOCAB, make_model
 
 
 def unlike_pair(architecture):

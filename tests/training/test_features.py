@@ -9,9 +9,8 @@ from hf_autojudge.judges.distributions import distribution_scalars
 from hf_autojudge.labeling import LabelledPrompt, Mismatch, find_important_tokens
 from hf_autojudge.training import MismatchFeatures, collect_features
 from hf_autojudge.training.feature_store import store_features
-from tests.conftest import make_model, make_pair
-from tests.labeling.unlike import same_outcome, some_prompts, unlike_pair
 from tests.reference import run
+from tests.utils import make_model, make_pair, same_outcome, some_prompts, unlike_pair
 
 
 @pytest.fixture(scope="module")

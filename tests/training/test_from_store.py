@@ -7,7 +7,7 @@ import hf_autojudge.training.features as features_module
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch
 from hf_autojudge.training import fit_store, mlp
-from tests.conftest import make_pair
+from tests.utils import make_pair
 
 
 @pytest.fixture
