@@ -15,6 +15,7 @@ from hf_autojudge.provenance import read_json, replacing
 
 PLOT = "frontier.png"
 EMBEDDED = "hf_autojudge/embedded-"  # names of the pair that ships with the package, which are not on the Hub
+TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
 def write_card(
