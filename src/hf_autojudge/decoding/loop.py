@@ -14,7 +14,6 @@ from transformers.generation import GenerateDecoderOnlyOutput
 
 from hf_autojudge.decoding.arguments import Arguments
 from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates
-from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.decoding.stats import JudgeStats
 from hf_autojudge.decoding.transformers_candidates import TransformersCandidates
 from hf_autojudge.decoding.verification import accepted_run, next_token, verify
@@ -148,18 +147,7 @@ class JudgedDecoding:
     def _decode(
         self, arguments: Arguments, target: ModelRunner, source: CandidateSource, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
-        config = arguments.config
-        sequences = Sequences(
-            arguments.input_ids,
-            arguments.padding(),
-            arguments.stopping_criteria,
-            arguments.max_length,
-            keep=[
-                name
-                for name in ("scores", "logits")
-                if config.return_dict_in_generate and getattr(config, f"output_{name}")
-            ],
-        )
+        config, sequences = arguments.config, arguments.sequences
         stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)
         if self.streamer is not None:
             self.streamer.put(arguments.input_ids.cpu())
