@@ -161,7 +161,7 @@ class JudgedDecoding:
 
             # Verify: one target pass over the uncached tokens (at first the prompt, then the last token) and the
             # candidates
-            tokens, starts = sequences.uncached(target.num_cached)
+            tokens, starts = sequences.uncached(target.num_cached)  # starting there drops what was rejected last
             logits, hidden = target.forward(torch.cat([tokens, candidates.tokens], -1), starts, logits_to_keep=k + 1)
             verified = now()
             logits = logits.to(sequences.ids.device).float()
@@ -172,11 +172,11 @@ class JudgedDecoding:
             n, passed = accepted_run(v, arguments.judge, threshold)
             following = next_token(v, n, arguments.do_sample)
             new = torch.cat([candidates.tokens, following], dim=-1).scatter(1, n, following)
-            host = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization
+            rows = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization
 
             # Commit: up to the first token that ends a sequence
             counts, accepted, running = [], [], []
-            for i, (num_accepted, *rest) in enumerate(host):
+            for i, (num_accepted, *rest) in enumerate(rows):
                 drafted = candidates.counts[i]
                 has_bonus = self.bonus_token or num_accepted < drafted or drafted == 0
                 new_tokens = rest[k : k + num_accepted + has_bonus]
@@ -191,7 +191,7 @@ class JudgedDecoding:
             sequences.commit(new, counts, scores=v.target_scores, logits=logits)
             source.update(sequences, v.target_scores, accepted)
             if len(running) < len(counts):
-                if isinstance(target, DynamicRunner):  # the caller may own the cache
+                if isinstance(target, DynamicRunner):  # no further pass does it, and the caller may own the cache
                     target.rollback(min(target.num_cached[0], sequences.ends[0] - 1))
                 for part in (sequences, target, source):
                     part.select(running)
