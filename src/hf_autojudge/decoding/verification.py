@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    LogitNormalization,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
+from transformers import LogitsProcessorList
 
 from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge, Window
@@ -26,17 +16,8 @@ from hf_autojudge.runners.base import to_device
 if TYPE_CHECKING:
     from hf_autojudge.decoding.candidates import Candidates
 
-# These read the logits only, so all positions go through them at once
-_READ_LOGITS_ONLY = (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    LogitNormalization,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
+# Names of transformers' processors that read the logits only, so all positions go through them at once
+_READ_LOGITS_ONLY = ("LogitsWarper", "LogitNormalization")
 
 
 @dataclass(frozen=True)
@@ -69,16 +50,8 @@ def verify(
     processors: LogitsProcessorList,
     do_sample: bool,
 ) -> Verification:
-    """Score a round's candidates with the target.
-
-    Args:
-        candidates ([`Candidates`]): Of shape `(B, K)`.
-        sequences ([`Sequences`]): What the candidates follow.
-        logits (`torch.FloatTensor` of shape `(B, K + 1, V)`): The target's.
-        hidden (`torch.Tensor` of shape `(B, K + 1, H)`, *optional*): The target's last hidden states.
-        processors ([`LogitsProcessorList`])
-        do_sample (`bool`): Whether the call samples.
-    """
+    """Score a round's candidates with the target, from its logits and last hidden states after the last token of
+    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`."""
     scores = process(processors, sequences, [candidates.tokens], logits)
     if do_sample and candidates.scores is None:
         target_tokens = sample(scores.softmax(-1))[..., 0]
@@ -172,7 +145,8 @@ def process(
     """
     if not processors:
         return logits
-    if all(type(p) in _READ_LOGITS_ONLY for p in processors):
+    module = LogitsProcessorList.__module__
+    if all(type(p).__module__ == module and type(p).__name__.endswith(_READ_LOGITS_ONLY) for p in processors):
         return processors(sequences.ids, logits.flatten(0, 1)).view(logits.shape)
     following = torch.cat([sequences.ids[:, :0], *(c.to(sequences.ids.device) for c in candidates)], dim=-1)
     first = following.shape[1] - logits.shape[1] + 1  # candidates before the first position of `logits`
