@@ -168,3 +168,11 @@ def test_what_a_batch_cannot_do(llama_pair):
     with pytest.raises(ValueError, match="Bloom.*position_ids.*one prompt at a time"):
         bloom.generate(**inputs, **(call | {"assistant_model": bloom}))
     assert bloom.generate(inputs["input_ids"][1:], **(call | {"assistant_model": bloom})).shape[1] > 6
+
+
+def test_a_repetition_penalty_ignores_each_prompts_padding(llama_pair):
+    target, draft = llama_pair
+    inputs = padded([prompt_ids(seed, length) for seed, length in enumerate(LENGTHS)])
+    call = {"max_new_tokens": 20, "repetition_penalty": 1.4, "pad_token_id": PAD, "do_sample": False}
+    plain = target.generate(**inputs, **call)
+    assert torch.equal(plain, target.generate(**inputs, **call, assistant_model=draft, judge=ExactMatchRule()))

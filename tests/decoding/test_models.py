@@ -14,7 +14,18 @@ from transformers import (
 )
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from tests.utils import PAD, SHAPE, VOCAB, make_model, make_pair, padded, prompt_ids, together_and_alone
+from tests.utils import (
+    DEFAULT,
+    PAD,
+    SHAPE,
+    VOCAB,
+    make_model,
+    make_pair,
+    padded,
+    prompt_ids,
+    random_head,
+    together_and_alone,
+)
 
 STATIC = {"cache_implementation": "static"}
 GREEDY = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": PAD}
@@ -148,3 +159,20 @@ def test_processors_that_need_the_whole_batch(llama_pair):
             judge=ExactMatchRule(),
             cache_implementation="offloaded",
         )
+
+
+@pytest.mark.parametrize("offloaded", ["target", "draft", "both"])
+def test_offloaded_models(offloaded):
+    """Their device is `meta`; the caller's judge must not follow them there."""
+    from accelerate import cpu_offload
+
+    models = dict(zip(("target", "draft"), make_pair("llama", seed=8), strict=True))
+    _, judge = random_head(DEFAULT, seed=2)
+    prompt = torch.tensor([prompt_ids(3)])
+    call = {"judge": judge, "judge_threshold": 0.5, "num_assistant_tokens": 4, **GREEDY}
+    expected = models["target"].generate(prompt, assistant_model=models["draft"], **call)
+    for name in models if offloaded == "both" else (offloaded,):
+        cpu_offload(models[name], execution_device=torch.device("cpu"))
+        assert models[name].device.type == "meta"
+    assert torch.equal(expected, models["target"].generate(prompt, assistant_model=models["draft"], **call))
+    assert all(p.device.type == "cpu" for p in judge.parameters())

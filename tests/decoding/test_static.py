@@ -206,3 +206,14 @@ def test_caches_go_with_the_call(monkeypatch):
         assert not any(table() for table in made)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("max_length", [250, 253, 256])
+def test_a_sequence_near_the_end_of_the_cache_drafts_along(llama_pair, max_length):
+    """Its surplus candidates must not be written behind the last slot."""
+    target, draft = llama_pair
+    prompts = [prompt_ids(seed, length) for seed, length in enumerate((max_length - 12, 9, 30))]
+    call = {"max_new_tokens": None, "max_length": max_length, "num_assistant_tokens": 20, "eos_token_id": None}
+    batched = decode(target, draft, TopKRule(2), prompts, **call)
+    static = decode(target, draft, TopKRule(2), prompts, **call, cache_implementation="static")
+    assert torch.equal(batched.sequences, static.sequences)

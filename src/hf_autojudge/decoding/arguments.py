@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -17,10 +17,12 @@ from transformers import (
     LogitsProcessorList,
     PrefixConstrainedLogitsProcessor,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     StoppingCriteriaList,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.cache_utils import DynamicCache
+from transformers.generation.streamers import BaseStreamer
 
 from hf_autojudge.decoding.candidates import DraftLength
 from hf_autojudge.decoding.sequences import Sequences
@@ -29,10 +31,6 @@ from hf_autojudge.runners.base import ModelRunner, hidden_size, takes, vocab_siz
 from hf_autojudge.runners.batched import BatchedRunner
 from hf_autojudge.runners.compiled import compile_options, compiled_runner
 from hf_autojudge.runners.dynamic import DynamicRunner
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-    from transformers.generation.streamers import BaseStreamer
 
 # Logits processors that know which sequence of the batch they see; where sequences differ in length they see one alone
 _NEED_THE_BATCH = (
@@ -62,14 +60,14 @@ class Arguments:
     model: PreTrainedModel
     draft: PreTrainedModel | None
     judge: Judge
+    tokenizer: PreTrainedTokenizerBase | None
+    assistant_tokenizer: PreTrainedTokenizerBase | None
+    streamer: BaseStreamer | None
     input_ids: torch.Tensor
     logits_processor: LogitsProcessorList
     stopping_criteria: StoppingCriteriaList
     config: GenerationConfig
     inputs: dict[str, Any]
-    tokenizer: PreTrainedTokenizerBase | None
-    assistant_tokenizer: PreTrainedTokenizerBase | None
-    streamer: BaseStreamer | None
     num_assistant_tokens: int | None = None
     schedule: str | None = None
     confidence_threshold: float | None = None
@@ -145,22 +143,20 @@ class Arguments:
         assert self.draft is not None
         hidden_states = "draft_hidden" in self.reads
         if self.runner == "batched":
-            return BatchedRunner(
-                self.draft, self.batch_size, self.sequences.max_length, hidden_states, self.vocab_size
-            )
+            return BatchedRunner(self.draft, self.batch_size, self.sequences.max_length, hidden_states)
         if self.runner == "static":
             return self._static_runner(stack, self.draft, [1] if hidden_states else [1, 2])
-        mask = self.inputs.get("attention_mask")
-        inputs = {"attention_mask": mask if mask is None else mask.to(self.draft.device)}
+        mask, device = self.inputs.get("attention_mask"), self.draft.device
+        if device.type == "meta":  # all of it is offloaded, and hooks move the inputs
+            device = self.input_ids.device
+        inputs = {"attention_mask": mask if mask is None else mask.to(device)}
         if takes(self.draft, "position_ids"):
-            inputs["position_ids"] = _positions(self.input_ids, mask).to(self.draft.device)
-        return DynamicRunner(self.draft, None, inputs, hidden_states, self.vocab_size)
+            inputs["position_ids"] = _positions(self.input_ids, mask).to(device)
+        return DynamicRunner(self.draft, None, inputs, hidden_states)
 
     def _static_runner(self, stack: ExitStack, model: PreTrainedModel, widths: list[int]) -> ModelRunner:
         options = compile_options(model, self.config)
-        return stack.enter_context(
-            compiled_runner(model, self.batch_size, self.sequences.max_length, widths, options, self.vocab_size)
-        )
+        return stack.enter_context(compiled_runner(model, self.batch_size, self.sequences.max_length, widths, options))
 
     def _check_source(self) -> None:
         """Whether the candidate source fits the target, the judge and the runner."""
@@ -267,8 +263,9 @@ def _other_source(arguments: Arguments) -> str | None:
             "judge= needs a source of candidate tokens: pass `assistant_model=` (a draft model), or another source "
             "such as `prompt_lookup_num_tokens=`."
         )
-    if arguments.tokenizer is not None and arguments.assistant_tokenizer is not None:
-        if arguments.tokenizer.get_vocab() != arguments.assistant_tokenizer.get_vocab():
+    tokenizer, assistant_tokenizer = arguments.tokenizer, arguments.assistant_tokenizer
+    if tokenizer is not None and assistant_tokenizer is not None:
+        if tokenizer.get_vocab() != assistant_tokenizer.get_vocab():
             return "A draft with another tokenizer"
     elif (size := vocab_size(draft)) != arguments.vocab_size:
         raise ValueError(

@@ -164,12 +164,13 @@ class DraftCandidates(CandidateGenerator):
         tokens: list[torch.Tensor] = []
         logits: list[torch.Tensor] = []
         scores: list[torch.Tensor] = []
-        hidden: list[torch.Tensor | None] = []
+        hidden: list[Any] = []
+        device = sequences.ids.device
         new, starts = sequences.uncached(self.runner.num_cached)
         while drafting:
             logit, state = self.runner.forward(new, starts, logits_to_keep=1)
             starts = self.runner.num_cached
-            score = logit = logit[..., : self._vocab_size].float()
+            score = logit = logit[..., : self._vocab_size].to(device).float()
             if self._vocab_size is not None and (missing := self._vocab_size - logit.shape[-1]):
                 score = torch.nn.functional.pad(logit, (0, missing), value=-torch.inf)
             if self.processors:
@@ -200,17 +201,14 @@ class DraftCandidates(CandidateGenerator):
         if self.keep_hidden:
             hidden.append(self.runner.forward(new, starts, logits_to_keep=1)[1])
         self.calls += len(counts) * (len(tokens) + self.keep_hidden)
-        device = sequences.ids.device
-
-        def joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor:
-            return torch.cat([part for part in parts if part is not None], dim=1).to(device)
-
         return Candidates(
-            joined(tokens),
+            torch.cat(tokens, dim=1),
             counts,
-            joined(logits) if self.keep_logits else None,
-            joined(scores) if self.do_sample else None,
-            joined(hidden) if self.keep_hidden else None,
+            torch.cat(logits, dim=1) if self.keep_logits else None,
+            torch.cat(scores, dim=1) if self.do_sample else None,
+            torch.cat([state for state in hidden if state is not None], dim=1).to(device)
+            if self.keep_hidden
+            else None,
         )
 
     def update(self, sequences: Sequences, target_scores: torch.Tensor, accepted: Sequence[int]) -> None:

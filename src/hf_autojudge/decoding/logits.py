@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList
@@ -37,12 +39,23 @@ def process(
     module = LogitsProcessorList.__module__
     if all(type(p).__module__ == module and type(p).__name__.endswith(_READ_LOGITS_ONLY) for p in processors):
         return processors(sequences.ids, logits.flatten(0, 1)).view(logits.shape)
-    following = torch.cat([sequences.ids[:, :0], *(c.to(sequences.ids.device) for c in candidates)], dim=-1)
+    following = torch.cat([sequences.ids[:, :0], *candidates], dim=-1)
     first = following.shape[1] - logits.shape[1] + 1  # candidates before the first position of `logits`
     processed = []
     for i, end in enumerate(sequences.ends):  # sequences differ in length, so one at a time
-        ids = torch.cat([sequences.prefix(i, end), following[i : i + 1]], dim=-1).to(logits.device)
+        ids = torch.cat([sequences.ids[i : i + 1, :end], following[i : i + 1]], dim=-1)
+        one = LogitsProcessorList(_of_sequence(p, sequences.indices[i]) for p in processors)
         positions = range(logits.shape[1])
-        one = logits[i : i + 1]
-        processed.append(torch.stack([processors(ids[:, : end + first + j], one[:, j].clone()) for j in positions], 1))
+        processed.append(
+            torch.stack([one(ids[:, : end + first + j], logits[i : i + 1, j].clone()) for j in positions], dim=1)
+        )
     return torch.cat(processed)
+
+
+def _of_sequence(processor: Any, index: int) -> Any:
+    """The processor for one sequence of the batch: a repetition penalty knows the padding of each."""
+    lengths = getattr(processor, "prompt_ignore_length", None)
+    if isinstance(lengths, torch.Tensor):
+        processor = copy(processor)
+        processor.prompt_ignore_length = lengths[index : index + 1]
+    return processor

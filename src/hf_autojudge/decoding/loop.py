@@ -6,11 +6,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
 from transformers.generation import GenerateDecoderOnlyOutput
+from transformers.generation.streamers import BaseStreamer
 
 from hf_autojudge.decoding.arguments import Arguments
 from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates
@@ -21,10 +28,6 @@ from hf_autojudge.judges import Judge
 from hf_autojudge.judges.base import check_threshold
 from hf_autojudge.runners.base import ModelRunner, unwrap_peft
 from hf_autojudge.runners.dynamic import DynamicRunner
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-    from transformers.generation.streamers import BaseStreamer
 
 
 class JudgedDecoding:
@@ -110,19 +113,18 @@ class JudgedDecoding:
             is `None` for several prompts or a static cache.
         """
         threshold = self._checked_threshold(judge_threshold)
-        judge = _moved(self.judge, model.device)
         arguments = Arguments(
             model,
             self.draft,
-            judge,
+            self.judge,
+            self.tokenizer,
+            self.assistant_tokenizer,
+            self.streamer,
             input_ids,
             logits_processor,
             stopping_criteria,
             generation_config,
             model_kwargs,
-            self.tokenizer,
-            self.assistant_tokenizer,
-            self.streamer,
             num_assistant_tokens,
             num_assistant_tokens_schedule,
             assistant_confidence_threshold,
@@ -142,10 +144,16 @@ class JudgedDecoding:
                     keep_hidden="draft_hidden" in arguments.reads,
                 )
             target = arguments.target_runner(stack)
-            return self._decode(arguments, target, source, self.threshold if threshold is None else threshold)
+            judge = _moved(self.judge, input_ids.device)
+            return self._decode(arguments, target, source, judge, self.threshold if threshold is None else threshold)
 
     def _decode(
-        self, arguments: Arguments, target: ModelRunner, source: CandidateSource, threshold: float | None
+        self,
+        arguments: Arguments,
+        target: ModelRunner,
+        source: CandidateSource,
+        judge: Judge,
+        threshold: float | None,
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
         config, sequences = arguments.config, arguments.sequences
         stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)
@@ -169,7 +177,7 @@ class JudgedDecoding:
 
             # Accept: the candidates up to the first that neither the standard test nor the judge accepts, and after
             # them one token of the target's
-            n, passed = accepted_run(v, arguments.judge, threshold)
+            n, passed = accepted_run(v, judge, threshold)
             following = next_token(v, n, arguments.do_sample)
             new = torch.cat([candidates.tokens, following], dim=-1).scatter(1, n, following)
             rows = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization

@@ -78,10 +78,6 @@ class Sequences:
         places = self._ends_on_device - n + torch.arange(n, device=self.ids.device)
         return self.ids.gather(1, places), starts
 
-    def prefix(self, i: int, length: int) -> torch.Tensor:
-        """The first `length` tokens of sequence i, its padding included: shape `(1, length)`."""
-        return self.ids[i : i + 1, :length]
-
     def tokens_until_end(
         self, i: int, new: Sequence[int], tokens: torch.Tensor, scores: torch.Tensor
     ) -> tuple[int, bool]:
@@ -95,7 +91,7 @@ class Sequences:
         """
         end = self.ends[i]
         if self._criteria:
-            ids = torch.cat([self.prefix(i, end), tokens[i : i + 1, : len(new)]], dim=-1)
+            ids = torch.cat([self.ids[i : i + 1, :end], tokens[i : i + 1, : len(new)]], dim=-1)
             steps = None
             if "scores" in self._steps:
                 steps = (*self._steps["scores"][self.indices[i]], *scores[i : i + 1].unbind(1))

@@ -68,17 +68,16 @@ def accepted_run(v: Verification, judge: Judge, threshold: float | None) -> tupl
         Length of the leading run of accepted candidates, `torch.LongTensor` of shape `(B, 1)`; and which candidates
         passed the standard test, `torch.BoolTensor` of shape `(B, K)`.
     """
-    passed = _exact_match(v) if v.draft_scores is None else _speculative_sampling(v)
+    if v.draft_scores is None:
+        passed = v.window.draft_tokens == v.window.target_tokens
+    else:
+        passed = _speculative_sampling(v)
     if passed.shape[1] == 0:
         return v.target_tokens.new_zeros(len(passed), 1), passed
     accepted = passed | judge.accept(v.window, threshold)
     if v.counts is not None:
         accepted &= torch.arange(accepted.shape[1], device=accepted.device) < v.counts
     return accepted.long().cumprod(-1).sum(-1, keepdim=True), passed
-
-
-def _exact_match(v: Verification) -> torch.Tensor:
-    return v.window.draft_tokens == v.window.target_tokens
 
 
 def _speculative_sampling(v: Verification) -> torch.Tensor:

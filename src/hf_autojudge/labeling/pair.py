@@ -13,7 +13,7 @@ from hf_autojudge.labeling.methods.base import Job, LabelingMethod
 from hf_autojudge.labeling.predictions import Predictor
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.scheduler import Search, run_searches
-from hf_autojudge.runners.base import end_tokens, last_known_token, unwrap_peft, vocab_size
+from hf_autojudge.runners.base import end_tokens, unwrap_peft, vocab_size
 
 DRAFTED_AHEAD = 2  # times the batch size: prompts the draft answers together, ahead of the search
 
@@ -82,9 +82,7 @@ class Pair:
         # The draft proposes only tokens that both models have
         num_predictable = {"target": sizes["target"], "draft": min(sizes.values())}
         predictors = {
-            name: Predictor(
-                model, min(batch_size, len(jobs)), longest, num_predictable[name], num_token_ids=max(sizes.values())
-            )
+            name: Predictor(model, min(batch_size, len(jobs)), longest, num_predictable[name])
             for name, model in self.models.items()
         }
         slots = min(predictor.num_sequences for predictor in predictors.values())
@@ -105,8 +103,7 @@ class Pair:
         width = max(len(job.prompt) for job in jobs)
         padding = [width - len(job.prompt) for job in jobs]
         ids = torch.tensor([[0] * n + job.prompt for n, job in zip(padding, jobs, strict=True)])
-        if (last := last_known_token(draft, vocab_size(self.models["target"]))) is not None:
-            ids = ids.clamp(max=last)
+        ids = ids.clamp(max=vocab_size(draft) - 1)
         mask = torch.tensor([[0] * n + [1] * (width - n) for n in padding])
         config = GenerationConfig(
             max_new_tokens=max(job.limits.max_length - len(job.prompt) for job in jobs),

@@ -67,24 +67,21 @@ class Predictor:
         num_sequences (`int`): Sequences at a time.
         max_length (`int`): The longest sequence, in tokens.
         num_predictable (`int`): Only tokens with ids below this are predicted.
-        num_token_ids (`int`): Sequences have token ids below this.
 
     Attributes:
         num_sequences (`int`): Sequences at a time: as requested, or 1.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, num_sequences: int, max_length: int, num_predictable: int, num_token_ids: int
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, num_sequences: int, max_length: int, num_predictable: int) -> None:
         self._runner: ModelRunner | None = None
         if num_sequences > 1:
             try:
-                self._runner = BatchedRunner(model, num_sequences, max_length, num_token_ids=num_token_ids)
+                self._runner = BatchedRunner(model, num_sequences, max_length)
             except ValueError as error:
                 logger.warning("Sequences of %s are run one at a time: %s", type(model).__name__, error)
         if self._runner is None:
             num_sequences = 1
-            self._runner = DynamicRunner(model, num_token_ids=num_token_ids)
+            self._runner = DynamicRunner(model)
         self.num_sequences = num_sequences
         self._num_predictable = num_predictable
         self._pass_overhead = PASS_OVERHEAD.get(model.device.type, PASS_OVERHEAD_ELSEWHERE)

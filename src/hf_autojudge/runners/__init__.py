@@ -2,14 +2,7 @@
 
 from hf_autojudge.runners.base import ModelRunner
 from hf_autojudge.runners.batched import BatchedRunner
-from hf_autojudge.runners.compiled import CompiledRunner, compiled_runner, free_static_caches
+from hf_autojudge.runners.compiled import free_static_caches
 from hf_autojudge.runners.dynamic import DynamicRunner
 
-__all__ = [
-    "BatchedRunner",
-    "CompiledRunner",
-    "DynamicRunner",
-    "ModelRunner",
-    "compiled_runner",
-    "free_static_caches",
-]
+__all__ = ["BatchedRunner", "DynamicRunner", "ModelRunner", "free_static_caches"]

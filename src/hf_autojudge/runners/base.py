@@ -103,13 +103,6 @@ def vocab_size(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config(decoder=True).vocab_size)
 
 
-def last_known_token(model: PreTrainedModel, num_token_ids: int) -> int | None:
-    """The id that replaces those which the model lacks, where tokens have ids below `num_token_ids`; `None` if it
-    lacks none. Models that share a tokenizer may pad their vocabularies differently."""
-    known = vocab_size(model)
-    return known - 1 if num_token_ids > known else None
-
-
 def end_tokens(eos_token_id: int | Sequence[int] | torch.Tensor | None) -> frozenset[int]:
     """The end tokens that an `eos_token_id`, of a generation config or of a stopping criterion, names."""
     if eos_token_id is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from hf_autojudge.runners.base import last_known_token, run_model, to_device
+from hf_autojudge.runners.base import run_model, to_device, vocab_size
 from hf_autojudge.runners.slot_cache import SlotCache
 
 
@@ -19,7 +19,6 @@ class BatchedRunner:
         num_sequences (`int`): Sequences.
         max_length (`int`): The longest sequence, in tokens.
         hidden_states (`bool`, *optional*, defaults to `False`): Also return what the output head reads.
-        num_token_ids (`int`, *optional*): The tokens to run have ids below this; default: the model's vocabulary size.
 
     Raises:
         ValueError: If the model cannot run sequences at different positions, or not as long as `max_length`.
@@ -31,7 +30,6 @@ class BatchedRunner:
         num_sequences: int,
         max_length: int,
         hidden_states: bool = False,
-        num_token_ids: int = 0,
     ) -> None:
         self.model = model
         self.num_cached = [0] * num_sequences
@@ -40,7 +38,7 @@ class BatchedRunner:
         self._cache = SlotCache(model, num_sequences)
         self._cache.set_max_length(max_length)
         self._hidden_states = hidden_states
-        self._last_known_token = last_known_token(model, num_token_ids)
+        self._last_token_id = vocab_size(model) - 1
 
     def forward(
         self,
@@ -56,9 +54,7 @@ class BatchedRunner:
         assert first is not None
         ends = [start + tokens.shape[1] for start in starts]
         self._cache.make_room(max(ends))
-        tokens = tokens.to(self._device)
-        if self._last_known_token is not None:
-            tokens = tokens.clamp(max=self._last_known_token)
+        tokens = tokens.to(self._device).clamp(max=self._last_token_id)
         subset = None if chosen is None else to_device(chosen, self._device)
         inputs = self._cache.prepare(tokens, first, logits_to_keep, subset)
         found = run_model(self.model, inputs, logits_to_keep, self._hidden_states)

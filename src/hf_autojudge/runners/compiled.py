@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from hf_autojudge.runners.base import last_known_token, output_head, to_device, unwrap_peft
+from hf_autojudge.runners.base import output_head, to_device, unwrap_peft, vocab_size
 from hf_autojudge.runners.slot_cache import SlotCache
 
 _ROUND_TO = 256  # slots
@@ -43,7 +43,6 @@ def compiled_runner(
     max_length: int,
     widths: Sequence[int],
     compile_options: dict[str, Any] | None,
-    num_token_ids: int = 0,
 ) -> Iterator[CompiledRunner]:
     """The model's static cache and graphs, from an earlier call if they fit. While the context is open they belong to
     this call alone: another thread makes its own.
@@ -54,7 +53,6 @@ def compiled_runner(
         max_length (`int`): The longest sequence, in tokens.
         widths (`Sequence[int]`): Tokens per sequence of the passes after the prefill.
         compile_options (`dict`, *optional*): Arguments of `torch.compile`; `None` runs without compilation.
-        num_token_ids (`int`, *optional*): The tokens to run have ids below this; default: the model's vocabulary size.
 
     Raises:
         ValueError: If the model is spread over several devices, or of a kind that [`SlotCache`] refuses.
@@ -64,11 +62,10 @@ def compiled_runner(
             f"The forward method of this {type(model).__name__} was replaced (accelerate does so to spread a model "
             'over several devices), which static caches do not support; omit cache_implementation="static".'
         )
-    needed = max_length + max(widths) + 1
+    needed = max_length + 1
     kind = (
         num_sequences,
         tuple(widths),
-        num_token_ids,
         model.dtype,
         str(model.device),
         model.config._attn_implementation,
@@ -82,7 +79,7 @@ def compiled_runner(
         runner = None  # before the larger one takes its memory
     if runner is None:
         capacity = -(-needed // _ROUND_TO) * _ROUND_TO
-        runner = CompiledRunner(model, num_sequences, capacity, widths, compile_options, num_token_ids)
+        runner = CompiledRunner(model, num_sequences, capacity, widths, compile_options)
     runner.begin(model, max_length)
     yield runner  # after an error it is dropped
     runner.end()
@@ -103,14 +100,13 @@ class CompiledRunner:
         capacity: int,
         widths: Sequence[int],
         compile_options: dict[str, Any] | None,
-        num_token_ids: int,
     ) -> None:
         self.capacity = capacity
         self.num_sequences = num_sequences
         self._cache = SlotCache(model, num_sequences, capacity)
         # A copy that shares the weights, whose output head records what it reads, inside a graph too
         self._twin = _with_recording_head(model)
-        self._last_known_token = last_known_token(model, num_token_ids)
+        self._last_token_id = vocab_size(model) - 1
         self._is_compiled = compile_options is not None
         # A graph reads its inputs where they were when it was captured
         with torch.inference_mode(False):
@@ -146,9 +142,7 @@ class CompiledRunner:
         """See [`ModelRunner.forward`]."""
         n = tokens.shape[1]
         device = self._starts.device
-        tokens = tokens.to(device)
-        if self._last_known_token is not None:
-            tokens = tokens.clamp(max=self._last_known_token)
+        tokens = tokens.to(device).clamp(max=self._last_token_id)
         continues = not self._is_prefill and list(starts) == self.num_cached
         if continues:
             self._starts[self._running] += self._last_width  # those of idle sequences stay in the cache

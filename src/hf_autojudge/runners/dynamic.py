@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
-from hf_autojudge.runners.base import last_known_token, run_model, takes
+from hf_autojudge.runners.base import run_model, takes, vocab_size
 
 # How inputs with one entry per token continue, from the last entry and the steps 1, 2, ... after it
 _CONTINUE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -33,7 +33,6 @@ class DynamicRunner:
             `attention_mask`, `position_ids` and `token_type_ids` hold one entry for each token of the prompt and grow
             with the sequence.
         hidden_states (`bool`, *optional*, defaults to `False`): Also return what the output head reads.
-        num_token_ids (`int`, *optional*): The tokens to run have ids below this; default: the model's vocabulary size.
 
     Raises:
         ValueError: If the model has layers that cannot be rolled back, or, at the first pass, does not use the cache.
@@ -45,14 +44,13 @@ class DynamicRunner:
         cache: Cache | None = None,
         inputs: dict[str, Any] | None = None,
         hidden_states: bool = False,
-        num_token_ids: int = 0,
     ) -> None:
         self.model = model
         self.cache = _croppable_cache(model) if cache is None else cache
         self.cache.activate_past_recording()
         self.num_cached = [int(self.cache.get_seq_length())]
         self._hidden_states = hidden_states
-        self._last_known_token = last_known_token(model, num_token_ids)
+        self._last_token_id = vocab_size(model) - 1
         self._device = model.device
         self._keeps_logits = takes(model, "logits_to_keep")
         self._has_run = False
@@ -74,12 +72,11 @@ class DynamicRunner:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See [`ModelRunner.forward`]."""
         start, end = starts[0], starts[0] + tokens.shape[1]
-        if self._has_run or start < self.num_cached[0]:
+        if self._has_run:
             self.rollback(start)
         if self._device.type != "meta":  # all of it is offloaded, and hooks move the inputs
             tokens = tokens.to(self._device)
-        if self._last_known_token is not None:
-            tokens = tokens.clamp(max=self._last_known_token)
+        tokens = tokens.clamp(max=self._last_token_id)
         if self._lean:
             inputs = {"input_ids": tokens, "past_key_values": self.cache, "use_cache": True}
             if self._positions is not None:

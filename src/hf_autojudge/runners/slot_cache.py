@@ -184,7 +184,8 @@ class SlotCache:
             sequences (`torch.LongTensor` of shape `(B,)`, *optional*): See [`SlotMapping`].
         """
         slots = starts + torch.arange(tokens.shape[1], device=tokens.device)
-        self.mapping.slots = torch.where(slots < 0, self.mapping.capacity - 1, slots)
+        hidden = self.mapping.capacity - 1  # takes padding, and what a sequence that is done drafts with the others
+        self.mapping.slots = torch.where(slots < 0, hidden, slots.clamp(max=hidden))
         self.mapping.sequences = sequences
         positions = torch.minimum(slots.clamp(min=0), self._last_position)
         return {

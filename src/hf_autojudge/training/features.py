@@ -160,10 +160,7 @@ def _read(models: dict[str, PreTrainedModel], item: LabelledPrompt, names: Seque
     first = len(item.prompt) - 1  # the position that predicts the first token of the response
     predicted_at = torch.tensor([first + m.position for m in item.mismatches], dtype=torch.long)
     draft_tokens = torch.tensor([m.draft_token for m in item.mismatches], dtype=torch.long)
-    num_token_ids = 1 + int(torch.cat([sequence, draft_tokens]).max())  # a model's vocabulary may be smaller
-    runners = {
-        role: DynamicRunner(model, hidden_states=True, num_token_ids=num_token_ids) for role, model in models.items()
-    }
+    runners = {role: DynamicRunner(model, hidden_states=True) for role, model in models.items()}
     scalars = [name for name in names if name in SCALARS]
     values = torch.empty(len(draft_tokens), len(scalars))
     collected: dict[str, list[torch.Tensor]] = {role: [] for role in runners}
