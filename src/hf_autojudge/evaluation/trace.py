@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.decoding import JudgeStats
 from hf_autojudge.judges import AutoJudgeHead, Judge, Window
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Label = Literal["match", "accepted", "corrected", "bonus"]
 
