@@ -209,24 +209,17 @@ def make_point(
             method="percentile",
             random_state=np.random.default_rng(seed),
         ).confidence_interval
-    accuracy, accepted, tokens_per_second, accuracy_difference, accepted_ratio = measured.tolist()
-    intervals = list(zip(low.tolist(), high.tolist(), strict=True))
+    names = ("accuracy", "accepted", "tokens_per_second", "accuracy_difference", "accepted_ratio")
+    figures_by_name: dict[str, Any] = dict(zip(names, measured.tolist(), strict=True))
+    for figure, interval in zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True):
+        figures_by_name[f"{figure}_interval"] = interval
     return Point(
-        name=name,
-        judge=judge,
-        threshold=threshold,
-        n=n,
-        accuracy=accuracy,
-        accepted=accepted,
-        tokens_per_second=tokens_per_second,
+        name,
+        judge,
+        threshold,
+        n,
         mean_new_tokens=sum(own.new_tokens) / n,
         length_inflation=sum(own.new_tokens) / sum(reference.new_tokens),
         length_cap_hits=sum(own.capped),
-        accuracy_difference=accuracy_difference,
-        accepted_ratio=accepted_ratio,
-        accuracy_interval=intervals[0],
-        accepted_interval=intervals[1],
-        tokens_per_second_interval=intervals[2],
-        accuracy_difference_interval=intervals[3],
-        accepted_ratio_interval=intervals[4],
+        **figures_by_name,
     )
