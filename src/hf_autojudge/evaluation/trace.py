@@ -65,8 +65,8 @@ class _RecordingJudge:
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judge.accept(window, threshold)
         columns = [column[0].tolist() for column in (window.draft_tokens, window.target_tokens, accepted)]
-        has_importance = isinstance(self.judge, AutoJudgeHead)
-        columns.append(self.judge.importance(window)[0].tolist() if has_importance else [None] * len(columns[0]))
+        importance = self.judge.importance(window)[0] if isinstance(self.judge, AutoJudgeHead) else None
+        columns.append([None] * len(columns[0]) if importance is None else importance.tolist())
         self.rounds.append(list(zip(*columns, strict=True)))
         return accepted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -57,9 +58,9 @@ class AutoJudgeConfig(PretrainedConfig):
     draft_revision: str | None = None
     num_candidate_tokens: int | None = None
     threshold: float = 0.5
-    thresholds: list[dict[str, Any]] | None = None
+    thresholds: list[dict[str, Any]] = field(default_factory=list)
     task: str | None = None
-    versions: dict[str, str] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.features = list(self.features)
