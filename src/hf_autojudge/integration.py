@@ -1,4 +1,4 @@
-"""How `judge=` reaches `generate`: one wrapper around `GenerationMixin.generate`, put on once, taken off by
+"""How `judge=` reaches `generate`: one wrapper around `GenerationMixin.generate`, installed once, removed by
 [`disable`].
 
 Checked with transformers 5.17.0 and 5.23.0.
@@ -37,7 +37,7 @@ def enable() -> None:
 
 
 def disable() -> None:
-    """Give `generate` back as transformers made it."""
+    """Restore transformers' own `generate`."""
     GenerationMixin.generate = getattr(GenerationMixin.generate, "_without_judge", GenerationMixin.generate)
 
 

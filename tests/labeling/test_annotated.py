@@ -92,5 +92,5 @@ def test_every_row_is_for_training(tmp_path):
 def test_an_answer_beyond_the_limit(pair, tmp_path):
     rows = [{"prompt": "a", "answer": ANSWER, "wrong": []}]
     task = annotated_answers_task("nowhere.jsonl", max_new_tokens=3)
-    with pytest.raises(ValueError, match="set max_new_tokens"):
+    with pytest.raises(ValueError, match="raise max_new_tokens \\(currently 3\\)"):
         list(label_samples(pair[0], None, pair[2], task, rows, tmp_path, method=Annotated(rows, pair[2])))

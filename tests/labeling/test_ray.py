@@ -53,7 +53,7 @@ def label_locally(folder):
     return label_samples(*load(), make_task(), SAMPLES, folder, batch_size=4)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def cluster():
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
@@ -61,7 +61,7 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
+def expected(cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected")
     assert len(list(label_locally(folder))) == len(SAMPLES)
     return LabelStore(folder)
@@ -130,6 +130,7 @@ def die(sample, reference, answer):
     raise SystemExit
 
 
+@pytest.mark.slow
 def test_prompts_that_kill_every_worker_are_given_up(tmp_path, expected):
     """Calls the worker in this process, because each real death costs the start of another process."""
     LabelStore(tmp_path, expected.settings)
@@ -154,7 +155,7 @@ def fail(folder, sample, reference, answer):
 
 
 @pytest.mark.slow
-def test_errors_of_the_task_reach_the_caller_once(tmp_path):
+def test_errors_of_the_task_reach_the_caller_once(tmp_path, cluster):
     with pytest.raises(KeyError, match="^'no such answer'$") as caught:
         list(label_with_ray(tmp_path / "labels", partial(fail, tmp_path), workers=1))
     assert "in fail" in str(caught.value.__cause__)

@@ -12,7 +12,7 @@ from hf_autojudge.cli.output import console
 
 def import_records(
     records: Annotated[
-        Path, typer.Argument(help="Labels from the AutoJudge authors' scripts: JSON, Arrow or Parquet.")
+        Path, typer.Argument(help="Labels from the AutoJudge authors' scripts: JSON, JSON Lines, Arrow or Parquet.")
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the labels.")],
     target: Annotated[str, typer.Option(help="The target they were made with: Hub repository or folder.")],

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.cache_utils import DynamicCache
 
 from hf_autojudge.decoding.candidates import DraftLength
+from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge
 from hf_autojudge.runners.base import ModelRunner, hidden_size, takes, vocab_size
 from hf_autojudge.runners.batched import BatchedRunner
@@ -52,6 +53,7 @@ class Arguments:
         draft_length ([`DraftLength`]): When drafting stops.
         runner (`str`): `"dynamic"`, `"batched"` or `"static"`.
         source (`str`, *optional*): What proposes candidates, if not the draft model.
+        sequences ([`Sequences`]): The prompts.
 
     Raises:
         ValueError: For what judged decoding cannot do, in one sentence.
@@ -78,7 +80,6 @@ class Arguments:
         self.inputs = {k: v for k, v in self.inputs.items() if k != "attention_mask" or mask is None or not mask.all()}
         self.batch_size = int(self.input_ids.shape[0])
         self.do_sample = bool(self.config.do_sample)
-        self.max_length = int(self.config.max_length)
         # A static cache may compile for a minute, so only on request; else the fastest runner that is exact
         self.runner: Literal["static", "dynamic", "batched"] = "dynamic" if self.batch_size == 1 else "batched"
         if self.config.cache_implementation == "static":
@@ -96,13 +97,18 @@ class Arguments:
             )
         self.source = _other_source(self)
         self._check_source()
+        config = self.config
+        kept = [
+            name
+            for name in ("scores", "logits")
+            if config.return_dict_in_generate and getattr(config, f"output_{name}")
+        ]
+        self.sequences = Sequences(
+            self.input_ids, self._padding(), self.stopping_criteria, int(config.max_length), keep=kept
+        )
 
-    def padding(self) -> list[int]:
-        """Padding tokens in front of each prompt, for runners that store none.
-
-        Raises:
-            ValueError: If several prompts are not padded on the left.
-        """
+    def _padding(self) -> list[int]:
+        """Padding tokens in front of each prompt, for runners that store none."""
         mask, given = self.inputs.get("attention_mask"), self.inputs.get("position_ids")
         if self.runner == "dynamic":  # the mask tells the model
             return [0]
@@ -130,7 +136,7 @@ class Arguments:
             inputs = {k: v for k, v in self.inputs.items() if k not in ("logits_to_keep", "use_cache")}
             return DynamicRunner(self.model, inputs.pop("past_key_values"), inputs, hidden_states)
         if self.runner == "batched":
-            return BatchedRunner(self.model, self.batch_size, self.max_length, hidden_states)
+            return BatchedRunner(self.model, self.batch_size, self.sequences.max_length, hidden_states)
         widest = 1 + (self.config.prompt_lookup_num_tokens or self.draft_length.num_assistant_tokens)
         return self._static_runner(stack, self.model, [widest])
 
@@ -139,7 +145,9 @@ class Arguments:
         assert self.draft is not None
         hidden_states = "draft_hidden" in self.reads
         if self.runner == "batched":
-            return BatchedRunner(self.draft, self.batch_size, self.max_length, hidden_states, self.vocab_size)
+            return BatchedRunner(
+                self.draft, self.batch_size, self.sequences.max_length, hidden_states, self.vocab_size
+            )
         if self.runner == "static":
             return self._static_runner(stack, self.draft, [1] if hidden_states else [1, 2])
         mask = self.inputs.get("attention_mask")
@@ -151,7 +159,7 @@ class Arguments:
     def _static_runner(self, stack: ExitStack, model: PreTrainedModel, widths: list[int]) -> ModelRunner:
         options = compile_options(model, self.config)
         return stack.enter_context(
-            compiled_runner(model, self.batch_size, self.max_length, widths, options, self.vocab_size)
+            compiled_runner(model, self.batch_size, self.sequences.max_length, widths, options, self.vocab_size)
         )
 
     def _check_source(self) -> None:

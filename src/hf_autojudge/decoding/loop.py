@@ -14,7 +14,6 @@ from transformers.generation import GenerateDecoderOnlyOutput
 
 from hf_autojudge.decoding.arguments import Arguments
 from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates
-from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.decoding.stats import JudgeStats
 from hf_autojudge.decoding.transformers_candidates import TransformersCandidates
 from hf_autojudge.decoding.verification import accepted_run, next_token, verify
@@ -148,18 +147,7 @@ class JudgedDecoding:
     def _decode(
         self, arguments: Arguments, target: ModelRunner, source: CandidateSource, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
-        config = arguments.config
-        sequences = Sequences(
-            arguments.input_ids,
-            arguments.padding(),
-            arguments.stopping_criteria,
-            arguments.max_length,
-            keep=[
-                name
-                for name in ("scores", "logits")
-                if config.return_dict_in_generate and getattr(config, f"output_{name}")
-            ],
-        )
+        config, sequences = arguments.config, arguments.sequences
         stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)
         if self.streamer is not None:
             self.streamer.put(arguments.input_ids.cpu())
@@ -173,7 +161,7 @@ class JudgedDecoding:
 
             # Verify: one target pass over the uncached tokens (at first the prompt, then the last token) and the
             # candidates
-            tokens, starts = sequences.uncached(target.num_cached)
+            tokens, starts = sequences.uncached(target.num_cached)  # starting there drops what was rejected last
             logits, hidden = target.forward(torch.cat([tokens, candidates.tokens], -1), starts, logits_to_keep=k + 1)
             verified = now()
             logits = logits.to(sequences.ids.device).float()
@@ -184,11 +172,11 @@ class JudgedDecoding:
             n, passed = accepted_run(v, arguments.judge, threshold)
             following = next_token(v, n, arguments.do_sample)
             new = torch.cat([candidates.tokens, following], dim=-1).scatter(1, n, following)
-            host = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization
+            rows = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization
 
             # Commit: up to the first token that ends a sequence
             counts, accepted, running = [], [], []
-            for i, (num_accepted, *rest) in enumerate(host):
+            for i, (num_accepted, *rest) in enumerate(rows):
                 drafted = candidates.counts[i]
                 has_bonus = self.bonus_token or num_accepted < drafted or drafted == 0
                 new_tokens = rest[k : k + num_accepted + has_bonus]
@@ -203,7 +191,7 @@ class JudgedDecoding:
             sequences.commit(new, counts, scores=v.target_scores, logits=logits)
             source.update(sequences, v.target_scores, accepted)
             if len(running) < len(counts):
-                if isinstance(target, DynamicRunner):  # the caller may own the cache
+                if isinstance(target, DynamicRunner):  # no further pass does it, and the caller may own the cache
                     target.rollback(min(target.num_cached[0], sequences.ends[0] - 1))
                 for part in (sequences, target, source):
                     part.select(running)

@@ -69,7 +69,7 @@ def verify(
     processors: LogitsProcessorList,
     do_sample: bool,
 ) -> Verification:
-    """What the target says of a round's candidates.
+    """Score a round's candidates with the target.
 
     Args:
         candidates ([`Candidates`]): Of shape `(B, K)`.

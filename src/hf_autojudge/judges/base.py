@@ -21,7 +21,8 @@ class Window:
     Attributes:
         draft_tokens (`torch.LongTensor` of shape `(B, K)`): The candidate tokens d1..dK.
         target_tokens (`torch.LongTensor` of shape `(B, K)`): The target's own choices t1..tK, each given d1..d(i-1):
-            argmax of its processed scores.
+            argmax of its processed scores, or drawn from them where the call samples and the candidates were not
+            sampled.
         target_hidden (`torch.Tensor` of shape `(B, K + 1, target_hidden_size)`, *optional*): What the target's output
             head reads (the last hidden state after the final norm).
         draft_hidden (`torch.Tensor` of shape `(B, K + 1, draft_hidden_size)`, *optional*): The same of the draft.
@@ -42,8 +43,7 @@ class Window:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Decides which mismatches are unimportant. A judge is a value: it knows no model and keeps no state between
-    rounds.
+    """Decides which mismatches are unimportant. A judge knows no model and keeps no state between rounds.
 
     Attributes:
         reads (`frozenset[str]`): What the judge reads from the [`Window`]; nothing else is computed for it.
@@ -69,7 +69,7 @@ class Judge(Protocol):
             threshold (`float`, *optional*): Overrides the judge's own.
 
         Returns:
-            `torch.BoolTensor` of shape `(B, K)`. Entries where draft and target agree are ignored.
+            `torch.BoolTensor` of shape `(B, K)`. Entries of candidates that pass the standard test are ignored.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The trained judge: standardise the features, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section 3);
+"""The trained judge: standardize the features, one linear layer, a sigmoid (AutoJudge, arXiv 2504.20039, section 3);
 with a hidden layer in between, if the config says so."""
 
 from __future__ import annotations

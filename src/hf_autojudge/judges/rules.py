@@ -1,8 +1,10 @@
-"""Training-free judges. A new rule is one short class here and one row in the docs."""
+"""Training-free judges. A new rule is one short class here, exported in both `__init__`s, and one line in
+`cli.loading.parse_rule` and in the README's table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -13,9 +15,9 @@ from hf_autojudge.judges.distributions import kl_divergence, rank
 class _Rule:
     """What all rules share: no threshold, no preferred number of candidate tokens, no model sizes."""
 
-    reads: frozenset[Read] = frozenset()
-    threshold: float | None = None
-    num_assistant_tokens: int | None = None
+    reads: ClassVar[frozenset[Read]] = frozenset()
+    threshold: ClassVar[float | None] = None
+    num_assistant_tokens: ClassVar[int | None] = None
 
     def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
         """Rules work with models of any size."""
@@ -39,7 +41,7 @@ class TopKRule(_Rule):
     """
 
     k: int
-    reads = frozenset({"target_logits"})
+    reads: ClassVar[frozenset[Read]] = frozenset({"target_logits"})
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -64,7 +66,7 @@ class KLRule(_Rule):
 
     tau: float
     max_target_prob: float = 0.9
-    reads = frozenset({"target_logits", "draft_logits"})
+    reads: ClassVar[frozenset[Read]] = frozenset({"target_logits", "draft_logits"})
 
     def __post_init__(self) -> None:
         if not self.tau >= 0:

@@ -105,7 +105,8 @@ class Pair:
         width = max(len(job.prompt) for job in jobs)
         padding = [width - len(job.prompt) for job in jobs]
         ids = torch.tensor([[0] * n + job.prompt for n, job in zip(padding, jobs, strict=True)])
-        ids = ids.clamp(max=last_known_token(draft, vocab_size(self.models["target"])))
+        if (last := last_known_token(draft, vocab_size(self.models["target"]))) is not None:
+            ids = ids.clamp(max=last)
         mask = torch.tensor([[0] * n + [1] * (width - n) for n in padding])
         config = GenerationConfig(
             max_new_tokens=max(job.limits.max_length - len(job.prompt) for job in jobs),

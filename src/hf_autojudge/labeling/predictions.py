@@ -15,10 +15,10 @@ from hf_autojudge.runners import BatchedRunner, DynamicRunner, ModelRunner
 
 logger = logging.getLogger(__name__)
 
-PASS_TOKENS = 16384  # at most so many tokens in a pass: bounds the memory of prefills
-PASS_LOGITS = 4096  # at most so many positions whose logits a pass keeps
-PASS_PRICE = {"cpu": 32}  # what a pass costs beyond its tokens, in tokens
-PASS_PRICE_ELSEWHERE = 512  # on accelerators
+PASS_TOKENS = 16384  # maximum tokens in a pass: bounds the memory of prefills
+PASS_LOGITS = 4096  # maximum positions whose logits a pass keeps
+PASS_OVERHEAD = {"cpu": 32}  # what a pass costs beyond its tokens, in tokens
+PASS_OVERHEAD_ELSEWHERE = 512  # on accelerators
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Predictor:
             self._runner = DynamicRunner(model, num_token_ids=num_token_ids)
         self.num_sequences = num_sequences
         self._num_predictable = num_predictable
-        self._pass_price = PASS_PRICE.get(model.device.type, PASS_PRICE_ELSEWHERE)
+        self._pass_overhead = PASS_OVERHEAD.get(model.device.type, PASS_OVERHEAD_ELSEWHERE)
         self._cached: list[list[int]] = [[] for _ in range(num_sequences)]  # what each slot of the batch holds
 
     def predict(self, requests: dict[int, PredictionRequest]) -> dict[int, Prediction]:
@@ -97,7 +97,7 @@ class Predictor:
         }
         most = PASS_LOGITS // max(request.count for request in requests.values())
         predictions: dict[int, Prediction] = {}
-        for slots in _similar(uncached, self._pass_price, most):
+        for slots in _similar(uncached, self._pass_overhead, most):
             width = max(uncached[slot] for slot in slots)
             predictions |= zip(slots, self._run([requests[slot] for slot in slots], slots, width), strict=True)
         return predictions
@@ -121,17 +121,17 @@ def _num_shared(cached: list[int], request: PredictionRequest) -> int:
     return next(i for i in range(limit) if cached[i] != request.tokens[i])
 
 
-def _similar(uncached: dict[int, int], pass_price: int, most: int) -> list[list[int]]:
-    """Slots whose sequences share a pass, at most `most`: one more pass costs `pass_price` tokens, a sequence costs as
-    many tokens as the widest one."""
+def _similar(uncached: dict[int, int], pass_overhead: int, most: int) -> list[list[int]]:
+    """Slots whose sequences share a pass, at most `most`: one more pass costs `pass_overhead` tokens, a sequence
+    costs as many tokens as the widest one."""
     if not uncached:
         return []
     order = sorted(uncached, key=lambda slot: -uncached[slot])
     widest = uncached[order[0]]
     gain, cut = max(((widest - uncached[slot]) * (len(order) - i), i) for i, slot in enumerate(order))
-    count = max(1, min(cut if gain > pass_price else len(order), most, PASS_TOKENS // widest))
+    count = max(1, min(cut if gain > pass_overhead else len(order), most, PASS_TOKENS // widest))
     rest = {slot: uncached[slot] for slot in order[count:]}
-    return [sorted(order[:count]), *_similar(rest, pass_price, most)]
+    return [sorted(order[:count]), *_similar(rest, pass_overhead, most)]
 
 
 def _predictions(logits: torch.Tensor, requests: Sequence[PredictionRequest]) -> list[Prediction]:

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 class ModelRunner(Protocol):
     """Runs the forward passes of one model over a batch of sequences and owns its KV cache.
 
-    Writing at a smaller start *is* the rollback: a pass that starts at position p forgets everything the cache held
-    from p on. [`DynamicRunner`] runs one sequence with any model, [`BatchedRunner`] many with most models,
-    [`CompiledRunner`] many with static shapes.
+    A pass that starts at position p first rolls the cache back to p tokens: starting earlier *is* the rollback.
+    [`DynamicRunner`] runs one sequence with any model, [`BatchedRunner`] many with most models, [`CompiledRunner`]
+    many with static shapes.
 
     Attributes:
         model ([`PreTrainedModel`])

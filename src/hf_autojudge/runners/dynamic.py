@@ -119,7 +119,7 @@ class DynamicRunner:
         """Keep the first `length` tokens in the cache. Also needed with nothing to remove: sliding-window layers then
         drop the states that no further query can see."""
         removed = self.num_cached[0] - length
-        self.cache.crop(-removed)
+        self.cache.crop(-removed)  # a number of tokens to remove; 0 removes none
         self.num_cached = [length]
         if removed and not self._lean:
             self._per_token = {name: values[..., :length] for name, values in self._per_token.items()}

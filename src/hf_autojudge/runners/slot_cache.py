@@ -146,8 +146,8 @@ class SlotCache:
         torch._dynamo.mark_static_address(self._last_position)
 
     def set_max_length(self, max_length: int) -> None:
-        """Sequences will not be longer than `max_length` tokens. What a wide pass computes behind that is never
-        emitted, but it must not leave a table of learned positions.
+        """Sequences will not be longer than `max_length` tokens. Positions are clamped to that: what a wide pass
+        computes beyond is never emitted, but must not index past a table of learned positions.
 
         Raises:
             ValueError: If the model's position embedding changes at a shorter length.

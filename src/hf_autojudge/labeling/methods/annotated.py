@@ -61,7 +61,7 @@ class Annotated:
         answer, wrong = self.answers[job.index]
         room = job.limits.max_length - len(job.prompt)
         if len(answer) > room:
-            raise ValueError(f"Answer {job.index} has {len(answer)} tokens; set max_new_tokens to that, now {room}.")
+            raise ValueError(f"Answer {job.index} has {len(answer)} tokens; raise max_new_tokens (currently {room}).")
         sequence = [*job.prompt, *answer]
         chosen = (yield PredictionRequest("target", sequence[:-1], len(answer))).tokens
         tokens = zip(chosen, answer, wrong, strict=True)
