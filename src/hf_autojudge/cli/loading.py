@@ -63,20 +63,33 @@ def load_tokenizer(target: str) -> Any:
     return AutoTokenizer.from_pretrained(PAIR / "target" if target == EMBEDDED else target)
 
 
-def load_task(name: str | None, dataset: str | None, target: str, allow_code_execution: bool = False) -> Task:
-    """Make a task by its name; by default `"word_problems"` for the embedded pair, else `"gsm8k"`.
+def load_task(
+    name: str | None,
+    dataset: str | None,
+    target: str,
+    allow_code_execution: bool = False,
+    head: AutoJudgeHead | None = None,
+) -> Task:
+    """Make a task by its name; by default the one that the labels of `head`, to be measured on it, were made for; else
+    `"word_problems"` for the embedded pair and `"gsm8k"` for others.
 
     Raises:
-        ValueError: If there is no such task, or it lacks its data set or the consent to run programs.
+        ValueError: If there is no such task, it lacks its data set or the consent to run programs, or it is
+            `"annotated_answers"`, which has no outcomes, and there is a head to measure.
     """
     from hf_autojudge import tasks
     from hf_autojudge.demo.task import word_problems_task
 
-    name = name or ("word_problems" if target == EMBEDDED else "gsm8k")
+    name = name or (head and head.config.task) or ("word_problems" if target == EMBEDDED else "gsm8k")
     if name not in TASKS:
         raise ValueError(f"--task must be one of {', '.join(TASKS)}; got {name!r}. Your own task: see the README.")
     if name == "word_problems":
         return word_problems_task()
+    if name == "annotated_answers" and head is not None:
+        raise ValueError(
+            "A judge made from annotated answers has no task to be measured on; name one with --task, for instance "
+            "gsm8k."
+        )
     if name == "annotated_answers" and dataset is None:
         raise ValueError(
             "--task annotated_answers needs --dataset, a file of samples with the columns prompt, answer and wrong."
@@ -85,21 +98,6 @@ def load_task(name: str | None, dataset: str | None, target: str, allow_code_exe
     if name in ("mbpp", "humaneval"):
         options["allow_code_execution"] = allow_code_execution
     return getattr(tasks, f"{name}_task")(**options)
-
-
-def task_to_measure(name: str | None, head: AutoJudgeHead) -> str | None:
-    """Name of the task to measure a head on: the one given, else the one its labels were made for.
-
-    Raises:
-        ValueError: If that is annotated answers, which have no outcomes to measure.
-    """
-    name = name or head.config.task
-    if name == "annotated_answers":
-        raise ValueError(
-            "A judge made from annotated answers has no task to be measured on; name one with --task, for instance "
-            "gsm8k."
-        )
-    return name
 
 
 def parse_rule(text: str) -> Judge:

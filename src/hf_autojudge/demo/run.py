@@ -29,14 +29,9 @@ STYLES = {"match": "", "bonus": "", "accepted": "yellow", "corrected": "blue"}
 
 
 def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Console) -> None:
-    """Label, fit, calibrate, evaluate, and show one answer.
-
-    Args:
-        out (`Path`): Folder for `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and
-            `answer.html`.
-        seconds (`float`): Time budget. A longer demo uses more samples and gives narrower intervals.
-        num_assistant_tokens (`int`): Candidate tokens in a round.
-        console ([`Console`]): Prints progress and results.
+    """Label, fit, calibrate, evaluate, and show one answer. Writes `labels/`, `judge/` (head, reports, card,
+    `frontier.json`, `frontier.png`) and `answer.html` into `out`. With more seconds it uses more samples, which gives
+    narrower intervals.
     """
     task = word_problems_task()
     target, draft, tokenizer = load_pair()

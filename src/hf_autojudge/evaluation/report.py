@@ -166,18 +166,12 @@ def make_point(
     exact: Questions,
     seed: int = 0,
 ) -> Point:
-    """The figures of one strategy.
+    """The figures of one strategy, from what it, the reference and threshold 0 did on the same questions; see
+    [`Point`].
 
     Intervals are percentile bootstrap intervals of 1,000 resamples (Efron and Tibshirani 1993, chapter 13). Strategies
     with the same number of questions and the same seed share their resamples. One question gives an interval of width
     0.
-
-    Args:
-        name, judge, threshold: See [`Point`].
-        own ([`Questions`]): Of the strategy.
-        reference ([`Questions`]): Of the reference, on the same questions.
-        exact ([`Questions`]): Of threshold 0, on the same questions.
-        seed (`int`, *optional*, defaults to `0`): Of the resamples.
     """
     n = len(own.correct)
 
