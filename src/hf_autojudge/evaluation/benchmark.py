@@ -80,8 +80,7 @@ def measure_frontier(
     suggested = [judge.num_assistant_tokens for judge in named.values()]
     length = DraftLength.resolve(target, draft, suggested, num_assistant_tokens=num_assistant_tokens)
     num_assistant_tokens = length.num_assistant_tokens
-    if max_new_tokens is None:
-        max_new_tokens = task.max_new_tokens
+    max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
     strategies = decoding_strategies(target, draft, named, thresholds, num_assistant_tokens, max_new_tokens, baselines)

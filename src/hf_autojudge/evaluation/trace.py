@@ -13,6 +13,7 @@ from hf_autojudge.decoding import JudgeStats
 from hf_autojudge.judges import AutoJudgeHead, Judge, Window
 
 Label = Literal["match", "accepted", "corrected", "bonus"]
+Candidate = tuple[int, int, bool, float | None]  # the draft's token, the target's, whether accepted, importance
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ class AnswerTrace:
 
 
 class _RecordingJudge:
-    """A judge that decides as another one does and records each round: for each candidate the draft's token, the
-    target's token, whether it was accepted, and its importance if the judge has one."""
+    """A judge that decides as another one does and records the candidates of each round."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -60,7 +60,7 @@ class _RecordingJudge:
         self.threshold = judge.threshold
         self.num_assistant_tokens = judge.num_assistant_tokens
         self.check_models = judge.check_models
-        self.rounds: list[list[tuple[int, int, bool, float | None]]] = []
+        self.rounds: list[list[Candidate]] = []
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judge.accept(window, threshold)
@@ -119,9 +119,7 @@ def trace_answer(
     return AnswerTrace(tokens, output.judge_stats)
 
 
-def _replay(
-    rounds: list[list[tuple[int, int, bool, float | None]]],
-) -> Iterator[tuple[Label, int | None, float | None]]:
+def _replay(rounds: list[list[Candidate]]) -> Iterator[tuple[Label, int | None, float | None]]:
     """Label, the other model's token and importance of each emitted token, from the rounds' decisions; endless."""
     for candidates in rounds:
         for drafted, chosen, accepted, importance in candidates:

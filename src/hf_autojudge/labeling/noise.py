@@ -15,11 +15,7 @@ class Noise:
     """Draws one token at each position of a sequence with the Gumbel-max trick (Gumbel 1954; Maddison et al. 2014).
 
     The noise of a position is fixed, so a sequence has exactly one continuation, and guesses of its next tokens can be
-    verified as in greedy decoding.
-
-    Attributes:
-        seed (`int`): Seed of the draws.
-        temperature (`float`): Sampling temperature, above 0.
+    verified as in greedy decoding. The temperature is above 0.
     """
 
     seed: int

@@ -64,13 +64,10 @@ class Predictor:
 
     Args:
         model ([`PreTrainedModel`]): Decoder-only.
-        num_sequences (`int`): Sequences at a time.
+        num_sequences (`int`): Sequences at a time; its attribute is 1 if the model runs one at a time.
         max_length (`int`): The longest sequence, in tokens.
         num_predictable (`int`): Only tokens with ids below this are predicted.
         num_token_ids (`int`): Sequences have token ids below this.
-
-    Attributes:
-        num_sequences (`int`): Sequences at a time: as requested, or 1.
     """
 
     def __init__(

@@ -125,16 +125,11 @@ class ThresholdChoice:
 
 
 def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> float:
-    """Upper confidence bound of P(loss) - P(gain), from paired outcomes on n prompts.
+    """Upper confidence bound of P(loss) - P(gain), from paired outcomes on n prompts. A loss is a correct answer in
+    the baseline and a wrong one with the judge, a gain the reverse. `confidence` lies in (0.5, 1).
 
     The one-sided score interval of Tango (Statistics in Medicine 17, 1998). Unlike a bootstrap it holds for small
     counts: without a loss in n prompts it is about z^2 / (n + z^2), not 0.
-
-    Args:
-        losses (`int`): Number of prompts with a correct answer in the baseline and a wrong one with the judge.
-        gains (`int`): Number of prompts with a wrong answer in the baseline and a correct one with the judge.
-        n (`int`): Number of all prompts.
-        confidence (`float`): In (0.5, 1).
     """
     z = NormalDist().inv_cdf(confidence)
 
