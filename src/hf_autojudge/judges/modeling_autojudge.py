@@ -216,8 +216,8 @@ class AutoJudgeHead(PreTrainedModel):
         ):
             if applies and expected != given:
                 raise ValueError(
-                    f"This judge needs a {role} with {what} {expected}, but this one's is {given}; use the judge "
-                    f"trained for this {role} ({getattr(config, role) or 'not named'})."
+                    f"This judge was trained for the {role} {getattr(config, role) or '(not named)'}, with {what} "
+                    f"{expected}; got {given}. Use that {role}, or a judge trained for this one."
                 )
 
 
