@@ -10,8 +10,8 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 from transformers.generation import CandidateGenerator
 
+from hf_autojudge.decoding.logits import process, sample
 from hf_autojudge.decoding.sequences import Sequences
-from hf_autojudge.decoding.verification import process, sample
 from hf_autojudge.runners.base import ModelRunner
 
 Schedule = Literal["constant", "heuristic", "heuristic_transient"]

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from transformers import (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    LogitNormalization,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
+from transformers import LogitsProcessorList
 
+from hf_autojudge.decoding.candidates import Candidates
+from hf_autojudge.decoding.logits import process, sample
 from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge, Window
 from hf_autojudge.runners.base import to_device
-
-if TYPE_CHECKING:
-    from hf_autojudge.decoding.candidates import Candidates
-
-# These read the logits only, so all positions go through them at once
-_READ_LOGITS_ONLY = (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    LogitNormalization,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
 
 
 @dataclass(frozen=True)
@@ -69,17 +44,9 @@ def verify(
     processors: LogitsProcessorList,
     do_sample: bool,
 ) -> Verification:
-    """Score a round's candidates with the target.
-
-    Args:
-        candidates ([`Candidates`]): Of shape `(B, K)`.
-        sequences ([`Sequences`]): What the candidates follow.
-        logits (`torch.FloatTensor` of shape `(B, K + 1, V)`): The target's.
-        hidden (`torch.Tensor` of shape `(B, K + 1, H)`, *optional*): The target's last hidden states.
-        processors ([`LogitsProcessorList`])
-        do_sample (`bool`): Whether the call samples.
-    """
-    scores = process(processors, sequences, [candidates.tokens], logits)
+    """Score a round's candidates with the target, from its logits and last hidden states after the last token of
+    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`."""
+    scores = process(processors, sequences, [candidates.tokens], logits) if processors else logits
     if do_sample and candidates.scores is None:
         target_tokens = sample(scores.softmax(-1))[..., 0]
     else:
@@ -147,39 +114,3 @@ def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tenso
     # After a fully accepted window there is nothing to subtract; where p equals q up to rounding, nothing remains
     use_residual = (n < (k if v.counts is None else v.counts)) & (residual.sum(-1, keepdim=True) > 0)
     return sample(torch.where(use_residual, residual, p))
-
-
-def sample(probabilities: torch.Tensor) -> torch.Tensor:
-    """Draw one index from each distribution, shape `(..., V)`: shape `(..., 1)`.
-
-    As `torch.multinomial`, without its host-device synchronization (exponential race, as in gpt-fast)."""
-    return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1, keepdim=True)
-
-
-def process(
-    processors: LogitsProcessorList, sequences: Sequences, candidates: Sequence[torch.Tensor], logits: torch.Tensor
-) -> torch.Tensor:
-    """Apply logits processors at several positions, as transformers does in assisted decoding. Those that read tokens
-    see one sequence at a time.
-
-    Args:
-        processors ([`LogitsProcessorList`]): With none, `logits` is returned unchanged.
-        sequences ([`Sequences`]): A sequence reaches the processors with the padding in front of its prompt, as in
-            `generate`.
-        candidates (sequence of `torch.LongTensor` of shape `(A, ...)`): What follows the sequences, k tokens in all.
-        logits (`torch.FloatTensor` of shape `(A, n, V)`): The last of them follow all k candidates, those before one
-            candidate fewer each.
-    """
-    if not processors:
-        return logits
-    if all(type(p) in _READ_LOGITS_ONLY for p in processors):
-        return processors(sequences.ids, logits.flatten(0, 1)).view(logits.shape)
-    following = torch.cat([sequences.ids[:, :0], *(c.to(sequences.ids.device) for c in candidates)], dim=-1)
-    first = following.shape[1] - logits.shape[1] + 1  # candidates before the first position of `logits`
-    processed = []
-    for i, end in enumerate(sequences.ends):  # sequences differ in length, so one at a time
-        ids = torch.cat([sequences.prefix(i, end), following[i : i + 1]], dim=-1).to(logits.device)
-        positions = range(logits.shape[1])
-        one = logits[i : i + 1]
-        processed.append(torch.stack([processors(ids[:, : end + first + j], one[:, j].clone()) for j in positions], 1))
-    return torch.cat(processed)
