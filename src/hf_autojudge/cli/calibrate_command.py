@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_autojudge.cli import options
-from hf_autojudge.cli.loading import EMBEDDED, load_judge, load_models, load_task, task_to_measure
+from hf_autojudge.cli.loading import EMBEDDED, load_judge, load_models, load_task
 from hf_autojudge.cli.output import console
 
 
@@ -33,7 +33,7 @@ def calibrate(
     from hf_autojudge.training import calibrate_threshold
 
     head = load_judge(judge)
-    measured_task = load_task(task_to_measure(task, head), dataset, target, allow_code_execution)
+    measured_task = load_task(task, dataset, target, allow_code_execution, head)
     choice, measured = calibrate_threshold(
         head,
         *load_models(target, draft, device, dtype, device_map),

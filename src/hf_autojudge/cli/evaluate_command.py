@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_autojudge.cli import options
-from hf_autojudge.cli.loading import EMBEDDED, load_judge, load_models, load_task, parse_rule, task_to_measure
+from hf_autojudge.cli.loading import EMBEDDED, load_judge, load_models, load_task, parse_rule
 from hf_autojudge.cli.output import console
 
 
@@ -38,7 +38,7 @@ def evaluate(
     from hf_autojudge.hub import write_card
 
     head = load_judge(judge)
-    measured_task = load_task(task_to_measure(task, head), dataset, target, allow_code_execution)
+    measured_task = load_task(task, dataset, target, allow_code_execution, head)
     thresholds = threshold or sorted({head.threshold, *(row["threshold"] for row in head.config.thresholds)})
     rules = {name: parse_rule(name) for name in rule or []}
     target_model, draft_model, tokenizer = load_models(target, draft, device, dtype, device_map)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
 
 from hf_autojudge.cli import options
-from hf_autojudge.cli.loading import EMBEDDED, METHODS, load_labeling_method, load_models, load_task, load_tokenizer
+from hf_autojudge.cli.loading import EMBEDDED, load_models, load_task, load_tokenizer
 from hf_autojudge.cli.output import console
+
+METHODS = ("autojudge", "selfjudge", "annotated")
 
 
 def label(
@@ -45,27 +47,25 @@ def label(
     Example: `hf-autojudge label labels --target Qwen/Qwen2.5-7B-Instruct --draft Qwen/Qwen2.5-0.5B-Instruct --task
     gsm8k --max-samples 500`
     """
-    from hf_autojudge.labeling import LabelStore, label_samples
+    from hf_autojudge import labeling
 
     if engine not in ("local", "ray"):
         raise ValueError(f"--engine must be local or ray; got {engine!r}.")
+    if method not in METHODS:
+        raise ValueError(f"--method must be one of {', '.join(METHODS)}; got {method!r}.")
     annotated = method == "annotated"
     labelled_task = load_task("annotated_answers" if annotated else task, dataset, target, allow_code_execution)
     load = partial(load_models, target, None if annotated else draft, device, dtype, device_map)
     models = load() if engine == "local" else None
     samples = labelled_task.load("train", max_samples)
-    labeling_method = load_labeling_method(
-        method,
-        samples,
-        models[2] if models else load_tokenizer(target),
-        rollouts=rollouts,
-        temperature=temperature,
-        seed=seed,
-        threshold=threshold,
-        suffix=suffix,
-    )
+    if method == "autojudge":
+        chosen: Any = labeling.AutoJudge(rollouts, temperature, seed)
+    elif method == "selfjudge":
+        chosen = labeling.SelfJudge(threshold, suffix)
+    else:
+        chosen = labeling.Annotated(samples, models[2] if models else load_tokenizer(target))
     if models:
-        labels = label_samples(*models, labelled_task, samples, out, max_new_tokens, labeling_method, batch_size)
+        labels = labeling.label_samples(*models, labelled_task, samples, out, max_new_tokens, chosen, batch_size)
     else:
         from hf_autojudge.labeling.ray import label_samples_with_ray
 
@@ -77,12 +77,12 @@ def label(
             workers=workers,
             gpus_per_worker=gpus_per_worker,
             max_new_tokens=max_new_tokens,
-            method=labeling_method,
+            method=chosen,
             batch_size=batch_size,
         )
     for _ in tqdm(labels, total=len(samples), desc="Labelling", unit="prompt"):
         pass
-    stored = LabelStore(out).labelled()
+    stored = labeling.LabelStore(out).labelled()
     mismatches = [mismatch for prompt in stored for mismatch in prompt.mismatches]
     share = sum(mismatch.important for mismatch in mismatches) / max(1, len(mismatches))
     console.print(f"{out}: {len(stored)} prompts, {len(mismatches)} mismatches, {share:.1%} important.")

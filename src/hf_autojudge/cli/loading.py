@@ -1,8 +1,7 @@
-"""What the arguments of the commands name: models, tasks, labelling methods, rules and judges."""
+"""What the arguments of the commands name: models, tasks, rules and judges."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,28 +10,19 @@ import torch
 from hf_autojudge.judges import AutoJudgeHead, Judge, KLRule, TopKRule
 
 if TYPE_CHECKING:
-    from hf_autojudge.labeling.methods.base import LabelingMethod
-    from hf_autojudge.tasks import Sample, Task
+    from hf_autojudge.tasks import Task
 
 EMBEDDED = "embedded"
 TASKS = ("gsm8k", "math", "mbpp", "humaneval", "multiple_choice", "word_problems", "annotated_answers")
-METHODS = ("autojudge", "selfjudge", "annotated")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def load_models(
     target: str, draft: str | None, device: str = "auto", dtype: str = "auto", device_map: str | None = None
 ) -> tuple[Any, Any, Any]:
-    """Load target, draft and the target's tokenizer.
-
-    Args:
-        target (`str`): Hub repository or folder; `"embedded"` for the pair that ships with the package.
-        draft (`str`, *optional*): Likewise; `None` loads no draft.
-        device (`str`, *optional*, defaults to `"auto"`): `"auto"` takes a GPU if there is one.
-        dtype (`str`, *optional*, defaults to `"auto"`): One of [`DTYPES`]. `"auto"` takes the stored one; float32 for
-            the embedded pair.
-        device_map (`str`, *optional*): As in `from_pretrained`: `"auto"` spreads the target over several devices
-            (needs accelerate). The draft is placed on the target's first device. The embedded pair ignores it.
+    """Load target, draft and the target's tokenizer, as the options of these names say. `target="embedded"` is the
+    pair that ships with the package, which ignores `device_map`; `draft=None` loads no draft. With a `device_map` the
+    draft is placed on the target's first device.
 
     Raises:
         ValueError: If only one of the models is of the embedded pair, or the dtype or the device is unknown.
@@ -73,27 +63,33 @@ def load_tokenizer(target: str) -> Any:
     return AutoTokenizer.from_pretrained(PAIR / "target" if target == EMBEDDED else target)
 
 
-def load_task(name: str | None, dataset: str | None, target: str, allow_code_execution: bool = False) -> Task:
-    """Make a task by its name.
-
-    Args:
-        name (`str`, *optional*): One of [`TASKS`]; `"word_problems"` by default for the embedded pair, else `"gsm8k"`.
-        dataset (`str`, *optional*): Hub data set or local file; the task's own by default. `"word_problems"` ignores
-            it.
-        target (`str`): As given to [`load_models`].
-        allow_code_execution (`bool`, *optional*, defaults to `False`): Consent to run programs that models write.
+def load_task(
+    name: str | None,
+    dataset: str | None,
+    target: str,
+    allow_code_execution: bool = False,
+    head: AutoJudgeHead | None = None,
+) -> Task:
+    """Make a task by its name; by default the one that the labels of `head`, to be measured on it, were made for; else
+    `"word_problems"` for the embedded pair and `"gsm8k"` for others.
 
     Raises:
-        ValueError: If there is no such task, or it lacks its data set or the consent.
+        ValueError: If there is no such task, it lacks its data set or the consent to run programs, or it is
+            `"annotated_answers"`, which has no outcomes, and there is a head to measure.
     """
     from hf_autojudge import tasks
     from hf_autojudge.demo.task import word_problems_task
 
-    name = name or ("word_problems" if target == EMBEDDED else "gsm8k")
+    name = name or (head and head.config.task) or ("word_problems" if target == EMBEDDED else "gsm8k")
     if name not in TASKS:
         raise ValueError(f"--task must be one of {', '.join(TASKS)}; got {name!r}. Your own task: see the README.")
     if name == "word_problems":
         return word_problems_task()
+    if name == "annotated_answers" and head is not None:
+        raise ValueError(
+            "A judge made from annotated answers has no task to be measured on; name one with --task, for instance "
+            "gsm8k."
+        )
     if name == "annotated_answers" and dataset is None:
         raise ValueError(
             "--task annotated_answers needs --dataset, a file of samples with the columns prompt, answer and wrong."
@@ -102,55 +98,6 @@ def load_task(name: str | None, dataset: str | None, target: str, allow_code_exe
     if name in ("mbpp", "humaneval"):
         options["allow_code_execution"] = allow_code_execution
     return getattr(tasks, f"{name}_task")(**options)
-
-
-def task_to_measure(name: str | None, head: AutoJudgeHead) -> str | None:
-    """Name of the task to measure a head on: the one given, else the one its labels were made for.
-
-    Raises:
-        ValueError: If the labels are annotated answers, which have no outcomes to measure.
-    """
-    name = name or head.config.task
-    if name == "annotated_answers":
-        raise ValueError(
-            "A judge made from annotated answers has no task to be measured on; name one with --task, for instance "
-            "gsm8k."
-        )
-    return name
-
-
-def load_labeling_method(
-    name: str,
-    samples: Sequence[Sample],
-    tokenizer: Any,
-    *,
-    rollouts: int,
-    temperature: float,
-    seed: int,
-    threshold: float,
-    suffix: int,
-) -> LabelingMethod:
-    """Make a labelling method by its name.
-
-    Args:
-        name (`str`): One of [`METHODS`].
-        samples (`Sequence[Sample]`): All samples; for `"annotated"`.
-        tokenizer ([`PreTrainedTokenizerBase`]): The target's; for `"annotated"`.
-        rollouts, temperature, seed: For `"autojudge"`; see [`AutoJudge`].
-        threshold, suffix: For `"selfjudge"`; see [`SelfJudge`].
-
-    Raises:
-        ValueError: If there is no such method, or one of its settings is out of range.
-    """
-    from hf_autojudge.labeling import Annotated, AutoJudge, SelfJudge
-
-    if name == "autojudge":
-        return AutoJudge(rollouts, temperature, seed)
-    if name == "selfjudge":
-        return SelfJudge(threshold, suffix)
-    if name == "annotated":
-        return Annotated(samples, tokenizer)
-    raise ValueError(f"--method must be one of {', '.join(METHODS)}; got {name!r}.")
 
 
 def parse_rule(text: str) -> Judge:

@@ -29,14 +29,9 @@ STYLES = {"match": "", "bonus": "", "accepted": "yellow", "corrected": "blue"}
 
 
 def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Console) -> None:
-    """Label, fit, calibrate, evaluate, and show one answer.
-
-    Args:
-        out (`Path`): Folder for `labels/`, `judge/` (head, reports, card, `frontier.json`, `frontier.png`) and
-            `answer.html`.
-        seconds (`float`): Time budget. A longer demo uses more samples and gives narrower intervals.
-        num_assistant_tokens (`int`): Candidate tokens in a round.
-        console ([`Console`]): Prints progress and results.
+    """Label, fit, calibrate, evaluate, and show one answer. Writes `labels/`, `judge/` (head, reports, card,
+    `frontier.json`, `frontier.png`) and `answer.html` into `out`. With more seconds it uses more samples, which gives
+    narrower intervals.
     """
     task = word_problems_task()
     target, draft, tokenizer = load_pair()
@@ -45,8 +40,7 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
     console.rule("1. label: which of the draft's mismatches change the answer?")
     samples = task.load("train", MAX_SAMPLES)
     labelled = label_samples(target, draft, tokenizer, task, samples, labels, batch_size=BATCH_SIZE)
-    for _ in _until(seconds * LABEL_SHARE, labelled):
-        pass
+    _take_for(seconds * LABEL_SHARE, labelled)
 
     console.rule("2. fit: a linear head on both models' hidden states")
     result = fit_store(target, draft, labels, num_assistant_tokens, features=FEATURES, validation_share=0.2)
@@ -113,13 +107,12 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
         console.print(f"Written: {out / path}")
 
 
-def _until(seconds: float, prompts: Iterator[Any]) -> Iterator[Any]:
-    """Yield prompts until the time is over; the progress bar counts seconds."""
+def _take_for(seconds: float, prompts: Iterator[Any]) -> None:
+    """Take prompts until the time is over; the progress bar counts seconds."""
     start = time.monotonic()
     bar_format = "{l_bar}{bar}| {n}/{total} s{postfix}"
     with tqdm(total=round(seconds), desc="Labelling", bar_format=bar_format) as bar:
-        for count, prompt in enumerate(prompts, start=1):
-            yield prompt
+        for count, _ in enumerate(prompts, start=1):
             spent = time.monotonic() - start
             bar.update(min(round(spent), bar.total) - bar.n)
             bar.set_postfix_str(f"{count} prompts, {count / spent:.1f} per second")

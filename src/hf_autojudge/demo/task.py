@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.demo import problems
 from hf_autojudge.tasks.base import Sample, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 DEFAULT_SAMPLES = 500  # problems are generated, so a split has no end
 

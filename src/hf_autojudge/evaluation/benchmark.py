@@ -6,11 +6,10 @@ import platform
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.decoding.candidates import DraftLength
 from hf_autojudge.evaluation.baselines import EXACT, PLAIN, DecodingStrategy, decoding_strategies
@@ -20,9 +19,6 @@ from hf_autojudge.judges import Judge
 from hf_autojudge.provenance import command_line, versions
 from hf_autojudge.runners.base import end_tokens, unwrap_peft
 from hf_autojudge.tasks.base import Sample, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def measure_frontier(
@@ -84,8 +80,7 @@ def measure_frontier(
     suggested = [judge.num_assistant_tokens for judge in named.values()]
     length = DraftLength.resolve(target, draft, suggested, num_assistant_tokens=num_assistant_tokens)
     num_assistant_tokens = length.num_assistant_tokens
-    if max_new_tokens is None:
-        max_new_tokens = task.max_new_tokens
+    max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
     strategies = decoding_strategies(target, draft, named, thresholds, num_assistant_tokens, max_new_tokens, baselines)

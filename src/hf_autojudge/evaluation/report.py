@@ -166,18 +166,12 @@ def make_point(
     exact: Questions,
     seed: int = 0,
 ) -> Point:
-    """The figures of one strategy.
+    """The figures of one strategy, from what it, the reference and threshold 0 did on the same questions; see
+    [`Point`].
 
     Intervals are percentile bootstrap intervals of 1,000 resamples (Efron and Tibshirani 1993, chapter 13). Strategies
     with the same number of questions and the same seed share their resamples. One question gives an interval of width
     0.
-
-    Args:
-        name, judge, threshold: See [`Point`].
-        own ([`Questions`]): Of the strategy.
-        reference ([`Questions`]): Of the reference, on the same questions.
-        exact ([`Questions`]): Of threshold 0, on the same questions.
-        seed (`int`, *optional*, defaults to `0`): Of the resamples.
     """
     n = len(own.correct)
 
@@ -209,24 +203,17 @@ def make_point(
             method="percentile",
             random_state=np.random.default_rng(seed),
         ).confidence_interval
-    accuracy, accepted, tokens_per_second, accuracy_difference, accepted_ratio = measured.tolist()
-    intervals = list(zip(low.tolist(), high.tolist(), strict=True))
+    names = ("accuracy", "accepted", "tokens_per_second", "accuracy_difference", "accepted_ratio")
+    figures_by_name: dict[str, Any] = dict(zip(names, measured.tolist(), strict=True))
+    for figure, interval in zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True):
+        figures_by_name[f"{figure}_interval"] = interval
     return Point(
-        name=name,
-        judge=judge,
-        threshold=threshold,
-        n=n,
-        accuracy=accuracy,
-        accepted=accepted,
-        tokens_per_second=tokens_per_second,
+        name,
+        judge,
+        threshold,
+        n,
         mean_new_tokens=sum(own.new_tokens) / n,
         length_inflation=sum(own.new_tokens) / sum(reference.new_tokens),
         length_cap_hits=sum(own.capped),
-        accuracy_difference=accuracy_difference,
-        accepted_ratio=accepted_ratio,
-        accuracy_interval=intervals[0],
-        accepted_interval=intervals[1],
-        tokens_per_second_interval=intervals[2],
-        accuracy_difference_interval=intervals[3],
-        accepted_ratio_interval=intervals[4],
+        **figures_by_name,
     )

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.decoding import JudgeStats
 from hf_autojudge.judges import AutoJudgeHead, Judge, Window
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 Label = Literal["match", "accepted", "corrected", "bonus"]
+Candidate = tuple[int, int, bool, float | None]  # the draft's token, the target's, whether accepted, importance
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,8 @@ class AnswerTrace:
     stats: JudgeStats
 
 
-@dataclass(frozen=True)
-class _Round:
-    """What a judge read and decided; lists with one entry per candidate."""
-
-    draft_tokens: list[int]
-    target_tokens: list[int]
-    accepted: list[bool]
-    importance: list[float] | None
-
-
 class _RecordingJudge:
-    """A judge that decides as another one does and records each round."""
+    """A judge that decides as another one does and records the candidates of each round."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -72,14 +60,14 @@ class _RecordingJudge:
         self.threshold = judge.threshold
         self.num_assistant_tokens = judge.num_assistant_tokens
         self.check_models = judge.check_models
-        self.rounds: list[_Round] = []
+        self.rounds: list[list[Candidate]] = []
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judge.accept(window, threshold)
-        importance = self.judge.importance(window)[0].tolist() if isinstance(self.judge, AutoJudgeHead) else None
-        self.rounds.append(
-            _Round(window.draft_tokens[0].tolist(), window.target_tokens[0].tolist(), accepted[0].tolist(), importance)
-        )
+        columns = [column[0].tolist() for column in (window.draft_tokens, window.target_tokens, accepted)]
+        importance = self.judge.importance(window)[0] if isinstance(self.judge, AutoJudgeHead) else None
+        columns.append([None] * len(columns[0]) if importance is None else importance.tolist())
+        self.rounds.append(list(zip(*columns, strict=True)))
         return accepted
 
 
@@ -131,13 +119,10 @@ def trace_answer(
     return AnswerTrace(tokens, output.judge_stats)
 
 
-def _replay(rounds: list[_Round]) -> Iterator[tuple[Label, int | None, float | None]]:
+def _replay(rounds: list[list[Candidate]]) -> Iterator[tuple[Label, int | None, float | None]]:
     """Label, the other model's token and importance of each emitted token, from the rounds' decisions; endless."""
-    for r in rounds:
-        importances: Sequence[float | None] = r.importance or [None] * len(r.draft_tokens)
-        for drafted, chosen, accepted, importance in zip(
-            r.draft_tokens, r.target_tokens, r.accepted, importances, strict=True
-        ):
+    for candidates in rounds:
+        for drafted, chosen, accepted, importance in candidates:
             if drafted == chosen:
                 yield "match", None, None
             elif accepted:

@@ -23,7 +23,6 @@ def write_card(
     config: AutoJudgeConfig | None = None,
     *,
     metrics: Mapping[str, Any] | None = None,
-    calibration: Sequence[Mapping[str, float]] | None = None,
     frontier: Frontier | None = None,
     repo_id: str | None = None,
     license_id: str = "apache-2.0",
@@ -35,8 +34,6 @@ def write_card(
         config ([`AutoJudgeConfig`], *optional*): Of the judge; the folder's by default.
         metrics (`Mapping[str, Any]`, *optional*): `FitResult.metrics()`: `auc`, `c`, `n_train`, `n_validation`,
             `share_important`. The folder's `fit.json` by default.
-        calibration (`Sequence[Mapping[str, float]]`, *optional*): Rows of `threshold`, `recall`, `accepted`; those of
-            the config by default.
         frontier ([`Frontier`], *optional*): Measured points; the folder's `frontier.json` by default.
         repo_id (`str`, *optional*): The judge's name on the Hub, for the usage code; the folder's name by default.
         license_id (`str`, *optional*, defaults to `"apache-2.0"`): A license identifier of the Hub.
@@ -70,7 +67,7 @@ def write_card(
         embedded=embedded,
         facts=_facts_table(config),
         fit=_fit_table(metrics or {}),
-        calibration=_calibration_table(config.thresholds if calibration is None else calibration),
+        calibration=_calibration_table(config.thresholds),
         frontier=_frontier_section(frontier, (folder / PLOT).exists()),
     )
     with replacing(folder / "README.md") as beside:
@@ -124,15 +121,8 @@ def _fit_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _calibration_table(rows: Sequence[Mapping[str, float]]) -> str:
-    columns = {"threshold": "threshold", "recall": "important rejected", "accepted": "mismatches accepted"}
-    shown = {key: name for key, name in columns.items() if rows and key in rows[0]}
-    if "threshold" not in shown:
-        return ""
-
-    def cell(key: str, value: float) -> str:
-        return f"{value:.4g}" if key == "threshold" else f"{value:.1%}"
-
-    return markdown_table(list(shown.values()), [[cell(key, row[key]) for key in shown] for row in rows])
+    cells = [(f"{row['threshold']:.4g}", f"{row['recall']:.1%}", f"{row['accepted']:.1%}") for row in rows]
+    return markdown_table(("threshold", "important rejected", "mismatches accepted"), cells) if rows else ""
 
 
 def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:

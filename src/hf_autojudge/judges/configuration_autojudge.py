@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -46,44 +47,32 @@ class AutoJudgeConfig(PretrainedConfig):
 
     model_type = "autojudge"
 
-    def __init__(
-        self,
-        features: Sequence[str] = FEATURES[:2],
-        target_hidden_size: int = 0,
-        draft_hidden_size: int = 0,
-        hidden_size: int = 0,
-        vocab_size: int | None = None,
-        target: str | None = None,
-        target_revision: str | None = None,
-        draft: str | None = None,
-        draft_revision: str | None = None,
-        num_candidate_tokens: int | None = None,
-        threshold: float = 0.5,
-        thresholds: list[dict[str, Any]] | None = None,
-        task: str | None = None,
-        versions: dict[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.features = list(features)
-        self.target_hidden_size = target_hidden_size
-        self.draft_hidden_size = draft_hidden_size
-        self.hidden_size = hidden_size
-        self.vocab_size = vocab_size
-        self.target = target
-        self.target_revision = target_revision
-        self.draft = draft
-        self.draft_revision = draft_revision
-        self.num_candidate_tokens = num_candidate_tokens
-        self.threshold = check_threshold(threshold)
-        self.thresholds = thresholds or []
-        self.task = task
-        self.versions = versions or {}
+    features: Sequence[str] = FEATURES[:2]
+    target_hidden_size: int = 0
+    draft_hidden_size: int = 0
+    hidden_size: int = 0
+    vocab_size: int | None = None
+    target: str | None = None
+    target_revision: str | None = None
+    draft: str | None = None
+    draft_revision: str | None = None
+    num_candidate_tokens: int | None = None
+    threshold: float = 0.5
+    thresholds: list[dict[str, Any]] = field(default_factory=list)
+    task: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.features = list(self.features)
+        self.threshold = check_threshold(self.threshold)
+        self.thresholds = self.thresholds or []
+        self.versions = self.versions or {}
         known = FEATURES + SCALARS
         if not self.features or not set(self.features).issubset(known):
             raise ValueError(f"A judge reads one or more of the features {list(known)}; got {self.features}.")
-        if hidden_size < 0:
-            raise ValueError(f"hidden_size is the width of the hidden layer, 0 for none; got {hidden_size}.")
-        super().__init__(**kwargs)
+        if self.hidden_size < 0:
+            raise ValueError(f"hidden_size is the width of the hidden layer, 0 for none; got {self.hidden_size}.")
+        super().__post_init__(**kwargs)
 
     @property
     def input_size(self) -> int:

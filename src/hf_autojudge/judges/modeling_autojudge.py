@@ -89,18 +89,20 @@ class AutoJudgeHead(PreTrainedModel):
                 **config,
             )
         )
-        given = {"weight": weight, "bias": bias, "mean": mean, "scale": scale}
-        places = {"weight": head.linear.weight, "bias": head.linear.bias, "mean": head.mean, "scale": head.scale}
+        given = [
+            ("weight", weight, head.linear.weight),
+            ("bias", bias, head.linear.bias),
+            ("mean", mean, head.mean),
+            ("scale", scale, head.scale),
+        ]
         if hidden is not None and head.hidden is not None:
-            given |= {"hidden weight": hidden[0], "hidden bias": hidden[1]}
-            places |= {"hidden weight": head.hidden.weight, "hidden bias": head.hidden.bias}
-        for name, place in places.items():
-            value = torch.as_tensor(given[name]).detach().float()
-            expected = place.numel()
-            if value.numel() != expected:
+            given += [("hidden weight", hidden[0], head.hidden.weight), ("hidden bias", hidden[1], head.hidden.bias)]
+        for name, numbers, place in given:
+            value = torch.as_tensor(numbers).detach().float()
+            if value.numel() != place.numel():
                 raise ValueError(
                     f"`{name}` has {value.numel()} numbers, but the features {list(features)} with draft_hidden_size="
-                    f"{draft_hidden_size} and target_hidden_size={target_hidden_size} need {expected}."
+                    f"{draft_hidden_size} and target_hidden_size={target_hidden_size} need {place.numel()}."
                 )
             with torch.no_grad():
                 place.copy_(value.reshape(place.shape))
@@ -201,28 +203,22 @@ class AutoJudgeHead(PreTrainedModel):
         return (self.importance(window) < threshold).to(window.draft_tokens.device)
 
     def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
-        config = self.config
-        if "target_hidden" in self.reads and config.target_hidden_size != target_hidden_size:
+        config, reads = self.config, self.reads
+        if "draft_hidden" in reads and draft_hidden_size is None:
             raise ValueError(
-                f"This judge reads target states of size {config.target_hidden_size}, but the target's are of size "
-                f"{target_hidden_size}; use the judge trained for this target ({config.target or 'not named'})."
+                f"This judge reads draft states (features {config.features}), but this candidate source has none; "
+                "pass `assistant_model=`, or use a judge that reads the target only."
             )
-        if "draft_hidden" in self.reads:
-            if draft_hidden_size is None:
+        for applies, role, what, expected, given in (
+            ("target_hidden" in reads, "target", "states of size", config.target_hidden_size, target_hidden_size),
+            ("draft_hidden" in reads, "draft", "states of size", config.draft_hidden_size, draft_hidden_size),
+            (config.vocab_size is not None, "target", "a vocabulary of size", config.vocab_size, vocab_size),
+        ):
+            if applies and expected != given:
                 raise ValueError(
-                    f"This judge reads draft states (features {config.features}), but this candidate source has "
-                    "none; pass `assistant_model=`, or use a judge that reads the target only."
+                    f"This judge was trained for the {role} {getattr(config, role) or '(not named)'}, with {what} "
+                    f"{expected}; got {given}. Use that {role}, or a judge trained for this one."
                 )
-            if config.draft_hidden_size != draft_hidden_size:
-                raise ValueError(
-                    f"This judge reads draft states of size {config.draft_hidden_size}, but the draft's are of size "
-                    f"{draft_hidden_size}; use the judge trained for this draft ({config.draft or 'not named'})."
-                )
-        if config.vocab_size is not None and config.vocab_size != vocab_size:
-            raise ValueError(
-                f"This judge was made for a vocabulary of {config.vocab_size} tokens, but the target's has "
-                f"{vocab_size}; use the judge trained for this target ({config.target or 'not named'})."
-            )
 
 
 AutoConfig.register(AutoJudgeConfig.model_type, AutoJudgeConfig, exist_ok=True)

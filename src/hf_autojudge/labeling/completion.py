@@ -15,13 +15,7 @@ REALIGN = (3, 2, 1)  # last tokens that must agree before an earlier answer is f
 
 @dataclass(frozen=True)
 class Limits:
-    """Where an answer ends.
-
-    Attributes:
-        prompt_length (`int`): In tokens.
-        max_length (`int`): In tokens, the prompt included.
-        end_tokens (`frozenset[int]`)
-    """
+    """Where an answer ends. Lengths are in tokens, and `max_length` includes the prompt."""
 
     prompt_length: int
     max_length: int
@@ -39,22 +33,13 @@ def complete(
     noise: Noise | None = None,
     is_enough: Callable[[list[int]], bool] | None = None,
 ) -> Generator[PredictionRequest, Prediction, list[int]]:
-    """Let the target complete a sequence, greedily, or drawing by `noise`.
+    """Let the target complete a sequence, prompt included, greedily or drawing by `noise`, until it reaches the limits
+    or `is_enough` says that it need not be completed further. Returns the whole sequence.
 
-    After a swap the target mostly writes what it wrote before. So an earlier sequence proposes the next tokens; where
-    the two have diverged, the last tokens are looked up in it (re-aligned) or in the sequence itself (prompt lookup
-    decoding, Saxena 2023). Only the target's own tokens are kept: proposals change the number of passes, not the
-    answer.
-
-    Args:
-        tokens (`Sequence[int]`): The prompt, and what is written already.
-        earlier (`Sequence[int]`): An earlier sequence of the same prompt.
-        limits ([`Limits`])
-        noise ([`Noise`], *optional*): Draws tokens; without it they are the argmax.
-        is_enough (`Callable[[list[int]], bool]`, *optional*): Whether the sequence need not be completed further.
-
-    Returns:
-        The completed sequence, prompt included.
+    After a swap the target mostly writes what it wrote before. So an `earlier` sequence of the same prompt proposes
+    the next tokens; where the two have diverged, the last tokens are looked up in it (re-aligned) or in the sequence
+    itself (prompt lookup decoding, Saxena 2023). Only the target's own tokens are kept: proposals change the number of
+    passes, not the answer.
     """
     tokens = list(tokens)
     source: Sequence[int] = earlier

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import Job, LabelingMethod, SameOutcome
@@ -16,9 +16,6 @@ from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.provenance import model_names
 from hf_autojudge.tasks.base import Sample, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def label_samples(

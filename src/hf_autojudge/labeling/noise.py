@@ -15,26 +15,15 @@ class Noise:
     """Draws one token at each position of a sequence with the Gumbel-max trick (Gumbel 1954; Maddison et al. 2014).
 
     The noise of a position is fixed, so a sequence has exactly one continuation, and guesses of its next tokens can be
-    verified as in greedy decoding.
-
-    Attributes:
-        seed (`int`): Seed of the draws.
-        temperature (`float`): Sampling temperature, above 0.
+    verified as in greedy decoding. The temperature is above 0.
     """
 
     seed: int
     temperature: float
 
     def choose(self, logits: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Draw tokens from `softmax(logits / temperature)`.
-
-        Args:
-            logits (`torch.Tensor` of shape `(n, vocab_size)`): Logits.
-            positions (`torch.LongTensor` of shape `(n,)`): Positions in the sequence of the tokens to draw.
-
-        Returns:
-            `torch.LongTensor` of shape `(n,)`: The drawn tokens.
-        """
+        """Draw tokens from `softmax(logits / temperature)`, logits of shape `(n, vocab_size)`, for the given positions
+        in the sequence. Positions and tokens are int64 of shape `(n,)`."""
         tokens = torch.arange(logits.shape[-1], device=logits.device)
         bits = _mix(_mix(positions[:, None] ^ self.seed & _MASK) + tokens & _MASK)
         bits = _mix(bits ^ (self.seed >> 32 & _MASK))

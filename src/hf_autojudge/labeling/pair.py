@@ -56,16 +56,8 @@ class Pair:
     def run(
         self, method: LabelingMethod, jobs: Sequence[Job], batch_size: int, threads: int = 0
     ) -> Iterator[tuple[int, LabelledPrompt]]:
-        """Label prompts, several at a time.
-
-        Args:
-            method ([`LabelingMethod`])
-            jobs (`Sequence[Job]`)
-            batch_size (`int`): Jobs at a time.
-            threads (`int`, *optional*, defaults to `0`): Threads that compare outcomes; 0: the caller's.
-
-        Yields:
-            A job's index and its labels, as each finishes.
+        """Label prompts, `batch_size` at a time, and yield a job's index and its labels as each finishes. Outcomes are
+        compared in `threads` threads, or with 0 in the caller's.
 
         Raises:
             ValueError: For a batch size below 1, or a prompt that with its answer is longer than a table of learned

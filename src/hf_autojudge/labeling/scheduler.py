@@ -32,12 +32,8 @@ def run_searches(
     """Run searches, as many at a time as the predictors have slots; a finished one is replaced immediately.
 
     All requests to a model that are open at the same time share its passes. The draft, which is cheap, runs until
-    every search waits for the target, so that the target's batches stay full.
-
-    Args:
-        searches (iterable of generators): One for each prompt; each is started when a slot is free.
-        predictors (`Mapping[str, Predictor]`): By the name of the model.
-        threads (`int`, *optional*, defaults to `0`): Threads for [`Compute`]; 0 computes in this thread.
+    every search waits for the target, so that the target's batches stay full. [`Compute`] requests run in `threads`
+    threads, or with 0 in this one.
 
     Yields:
         The number of a search, from 0, and its result, as each finishes.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.data import load_samples
 from hf_autojudge.tasks.prompts import chat_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def prompt(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[int]:

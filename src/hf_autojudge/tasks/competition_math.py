@@ -11,14 +11,12 @@ import threading
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.data import load_samples
 from hf_autojudge.tasks.prompts import prompt_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 INSTRUCTION = "Solve the problem step by step. Put the final answer in \\boxed{}."
 

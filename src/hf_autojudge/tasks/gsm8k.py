@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.data import load_samples
 from hf_autojudge.tasks.prompts import prompt_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 INSTRUCTION = "Solve the problem step by step. End with a line of the form: #### <number>"
 

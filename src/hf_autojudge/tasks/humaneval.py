@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.data import load_samples
 from hf_autojudge.tasks.programs import fenced_code, join, program_task
 from hf_autojudge.tasks.prompts import prompt_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 HUB = "openai/openai_humaneval"
 

@@ -6,14 +6,12 @@ from __future__ import annotations
 import re
 from functools import partial
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.data import load_samples
 from hf_autojudge.tasks.prompts import prompt_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 INSTRUCTION = "Think step by step. End with a line of the form: The answer is (<letter>)."
 

@@ -10,13 +10,11 @@ import symtable
 import warnings
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.tasks.sandbox.program import run_program
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _BLOCK = re.compile(
     r"^(?P<indent>[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)```[ \t]*(?P<language>\w*)[^`\n]*\n"  # may be an item of a list

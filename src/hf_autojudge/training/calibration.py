@@ -6,19 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_autojudge.evaluation import Frontier, measure_frontier
 from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.judges.base import check_threshold
 from hf_autojudge.tasks.base import Sample, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from hf_autojudge.evaluation.report import Frontier
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
 RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
@@ -91,8 +87,6 @@ def calibrate_threshold(
     Raises:
         ValueError: If there are no thresholds to try, or no samples.
     """
-    from hf_autojudge.evaluation import measure_frontier  # its dependencies are the extra `eval`
-
     tried = sorted({row["threshold"] for row in head.config.thresholds} if thresholds is None else set(thresholds))
     if not tried:
         raise ValueError("The head has no calibration table; pass `thresholds`, for instance [0.05, 0.1, 0.2].")
@@ -131,16 +125,11 @@ class ThresholdChoice:
 
 
 def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> float:
-    """Upper confidence bound of P(loss) - P(gain), from paired outcomes on n prompts.
+    """Upper confidence bound of P(loss) - P(gain), from paired outcomes on n prompts. A loss is a correct answer in
+    the baseline and a wrong one with the judge, a gain the reverse. `confidence` lies in (0.5, 1).
 
     The one-sided score interval of Tango (Statistics in Medicine 17, 1998). Unlike a bootstrap it holds for small
     counts: without a loss in n prompts it is about z^2 / (n + z^2), not 0.
-
-    Args:
-        losses (`int`): Number of prompts with a correct answer in the baseline and a wrong one with the judge.
-        gains (`int`): Number of prompts with a wrong answer in the baseline and a correct one with the judge.
-        n (`int`): Number of all prompts.
-        confidence (`float`): In (0.5, 1).
     """
     z = NormalDist().inv_cdf(confidence)
 

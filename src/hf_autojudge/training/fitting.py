@@ -60,15 +60,8 @@ class FitResult:
 
 
 def split_prompts(prompt: torch.Tensor, validation_share: float, seed: int) -> torch.Tensor:
-    """Split the prompts at random; each side gets at least one, and none is on both sides.
-
-    Args:
-        prompt (`torch.LongTensor` of shape `(N,)`): The prompt of each mismatch.
-        validation_share (`float`): Share of the prompts to keep for validation.
-        seed (`int`): Of the random choice.
-
-    Returns:
-        `torch.BoolTensor` of shape `(N,)`: `True` for mismatches of validation prompts.
+    """From the prompt of each mismatch (int64, shape `(N,)`), which mismatches are kept for validation (bool, shape
+    `(N,)`): those of a random share of the prompts. Each side gets at least one prompt, and none is on both sides.
 
     Raises:
         ValueError: If there are fewer than two prompts with mismatches.

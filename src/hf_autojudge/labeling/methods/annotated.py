@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.predictions import PredictionRequest
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Search
 from hf_autojudge.tasks.base import Sample
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class Annotated:
