@@ -56,24 +56,17 @@ class Prediction:
 
 class Predictor:
     """Answers requests to one model, for several sequences at a time. What a sequence has in common with the previous
-        one in its slot of the batch is not computed again.
+    one in its slot of the batch is not computed again.
 
-        Sequences of a pass are as wide as the widest needs; one that needs less runs some of its last tokens again, which
-        changes nothing. A model that cannot run sequences at different positions in one pass runs one at a time (a warning
-        says why).
+    Sequences of a pass are as wide as the widest needs; one that needs less runs some of its last tokens again, which
+    changes nothing. A model that cannot run sequences at different positions in one pass runs one at a time (a warning
+    says why).
 
-        Args:
-            model ([`PreTrainedModel`]): Decoder-only.
-            num_sequences (`int`): Sequences at a time; its attribute is 1 if the model runs one at a time.
-            max_length (`int`): The longest sequence, in tokens.
-            num_predictable (`int`): Only tokens with ids below this are predicted.
-    <<<<<<< HEAD
-
-        Attributes:
-            num_sequences (`int`): Sequences at a time: as requested, or 1.
-    =======
-            num_token_ids (`int`): Sequences have token ids below this.
-    >>>>>>> h-simplify
+    Args:
+        model ([`PreTrainedModel`]): Decoder-only.
+        num_sequences (`int`): Sequences at a time; its attribute is 1 if the model runs one at a time.
+        max_length (`int`): The longest sequence, in tokens.
+        num_predictable (`int`): Only tokens with ids below this are predicted.
     """
 
     def __init__(self, model: PreTrainedModel, num_sequences: int, max_length: int, num_predictable: int) -> None:
