@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import (
@@ -79,9 +79,8 @@ class Arguments:
         self.batch_size = int(self.input_ids.shape[0])
         self.do_sample = bool(self.config.do_sample)
         # A static cache may compile for a minute, so only on request; else the fastest runner that is exact
-        self.runner: Literal["static", "dynamic", "batched"] = "dynamic" if self.batch_size == 1 else "batched"
-        if self.config.cache_implementation == "static":
-            self.runner = "static"
+        exact = "dynamic" if self.batch_size == 1 else "batched"
+        self.runner = "static" if self.config.cache_implementation == "static" else exact
         if problem := self._problem():
             raise ValueError(problem)
         self.reads, suggested = self.judge.reads, [self.judge.num_assistant_tokens]
@@ -160,10 +159,8 @@ class Arguments:
 
     def _check_source(self) -> None:
         """Whether the candidate source fits the target, the judge and the runner."""
-        draft = self.draft if self.source is None else None
-        self.judge.check_models(
-            hidden_size(self.model), None if draft is None else hidden_size(draft), self.vocab_size
-        )
+        draft_size = hidden_size(self.draft) if self.draft is not None and self.source is None else None
+        self.judge.check_models(hidden_size(self.model), draft_size, self.vocab_size)
         if self.source is None:
             return
         if "draft_hidden" in self.reads or "draft_logits" in self.reads and self.draft is None:

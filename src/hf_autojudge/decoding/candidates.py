@@ -94,27 +94,19 @@ class Candidates:
 
 
 class CandidateSource(Protocol):
-    """Proposes candidate tokens, and learns how many were accepted.
+    """Proposes candidate tokens, and learns how many were accepted."""
 
-    Attributes:
-        calls (`int`): Forward passes of the draft so far, each counted once for every sequence in it.
-    """
-
-    calls: int
+    calls: int  # forward passes of the draft so far, each counted once for every sequence in it
 
     def propose(self, sequences: Sequences) -> Candidates:
-        """Candidates for each running sequence: fewer than the tokens it may still grow by, since every round adds one
-        of the target's."""
-        ...
+        """Candidates for each running sequence: fewer than it may still grow by, since every round adds one token of
+        the target's."""
 
     def update(self, sequences: Sequences, target_scores: torch.Tensor, accepted: Sequence[int]) -> None:
-        """The round's tokens are committed, `accepted[i]` candidates of sequence i among them. `target_scores` are of
-        shape `(A, K + 1, V)`."""
-        ...
+        """The round's tokens are committed, `accepted[i]` candidates of sequence i among them."""
 
     def select(self, running: Sequence[int]) -> None:
         """Continue with these sequences only."""
-        ...
 
 
 class DraftCandidates(CandidateGenerator):
@@ -122,16 +114,15 @@ class DraftCandidates(CandidateGenerator):
     Drafting also stops after an end token.
 
     Args:
-        runner ([`ModelRunner`]): The draft's. If it returns hidden states, so do the candidates; this costs a pass
-            over the last candidate, which fills the cache for the next round.
+        runner ([`ModelRunner`]): The draft's.
         length ([`DraftLength`])
         processors ([`LogitsProcessorList`], *optional*): Applied to the draft's logits, as to the target's.
         do_sample (`bool`, *optional*, defaults to `False`): Sample from the draft instead of taking its argmax.
-        target_vocab_size (`int`, *optional*): Size of the target's vocabulary; default: the draft's. Models that share
-            a tokenizer may pad their vocabularies differently: additional logits of the draft are cut off, missing
-            ones are never proposed.
+        target_vocab_size (`int`, *optional*): Models that share a tokenizer may pad their vocabularies differently:
+            the draft's additional logits are cut off, its missing ones are never proposed.
         keep_logits (`bool`, *optional*, defaults to `False`): Return the draft's logits.
-        keep_hidden (`bool`, *optional*, defaults to `False`): Return hidden states, which the runner must give.
+        keep_hidden (`bool`, *optional*, defaults to `False`): Return the runner's hidden states; this costs a pass
+            over the last candidate, which fills the cache for the next round.
     """
 
     def __init__(

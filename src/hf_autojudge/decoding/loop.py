@@ -148,12 +148,7 @@ class JudgedDecoding:
             return self._decode(arguments, target, source, judge, self.threshold if threshold is None else threshold)
 
     def _decode(
-        self,
-        arguments: Arguments,
-        target: ModelRunner,
-        source: CandidateSource,
-        judge: Judge,
-        threshold: float | None,
+        self, arguments: Arguments, target: ModelRunner, source: CandidateSource, judge: Judge, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
         config, sequences = arguments.config, arguments.sequences
         stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)

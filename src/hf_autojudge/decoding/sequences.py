@@ -81,14 +81,8 @@ class Sequences:
     def tokens_until_end(
         self, i: int, new: Sequence[int], tokens: torch.Tensor, scores: torch.Tensor
     ) -> tuple[int, bool]:
-        """How many of the new tokens sequence i takes, and whether it then ends.
-
-        Args:
-            i (`int`): One of the running sequences.
-            new (`Sequence[int]`): Its tokens of this round.
-            tokens (`torch.LongTensor` of shape `(A, n)`): The same on the device, for all running sequences.
-            scores (`torch.FloatTensor` of shape `(A, n, V)`): Of the new tokens.
-        """
+        """How many of its `new` tokens running sequence i takes, and whether it then ends. `tokens`, shape `(A, n)`,
+        are the new tokens of all sequences on the device, `scores`, shape `(A, n, V)`, their scores."""
         end = self.ends[i]
         if self._criteria:
             ids = torch.cat([self.ids[i : i + 1, :end], tokens[i : i + 1, : len(new)]], dim=-1)
@@ -105,13 +99,8 @@ class Sequences:
         return len(new), False
 
     def commit(self, tokens: torch.Tensor, counts: Sequence[int], **steps: torch.Tensor) -> None:
-        """Append the first `counts[i]` of `tokens[i]` to sequence i.
-
-        Args:
-            tokens (`torch.LongTensor` of shape `(A, n)`)
-            counts (`Sequence[int]`): At most n each.
-            steps (`torch.FloatTensor` of shape `(A, n, V)`): `scores` and `logits` of the tokens; those to keep are.
-        """
+        """Append the first `counts[i]` of `tokens[i]`, shape `(A, n)`, to sequence i; `steps` are the `scores` and
+        `logits` of the tokens, shape `(A, n, V)`."""
         for name, kept in self._steps.items():
             for i, count in enumerate(counts):
                 kept[self.indices[i]] += steps[name][i : i + 1, :count].unbind(1)

@@ -68,10 +68,8 @@ def accepted_run(v: Verification, judge: Judge, threshold: float | None) -> tupl
         Length of the leading run of accepted candidates, `torch.LongTensor` of shape `(B, 1)`; and which candidates
         passed the standard test, `torch.BoolTensor` of shape `(B, K)`.
     """
-    if v.draft_scores is None:
-        passed = v.window.draft_tokens == v.window.target_tokens
-    else:
-        passed = _speculative_sampling(v)
+    matches = v.window.draft_tokens == v.window.target_tokens
+    passed = matches if v.draft_scores is None else _speculative_sampling(v)
     if passed.shape[1] == 0:
         return v.target_tokens.new_zeros(len(passed), 1), passed
     accepted = passed | judge.accept(v.window, threshold)
@@ -91,16 +89,7 @@ def _speculative_sampling(v: Verification) -> torch.Tensor:
 
 def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tensor:
     """The target's token after the n accepted candidates: its own choice, or, after a rejected sample, a draw from
-    norm(max(p - q, 0)) (arXiv 2211.17192, algorithm 1).
-
-    Args:
-        v ([`Verification`])
-        n (`torch.LongTensor` of shape `(B, 1)`): Accepted candidates, 0..K.
-        do_sample (`bool`): Whether the call samples.
-
-    Returns:
-        `torch.LongTensor` of shape `(B, 1)`.
-    """
+    norm(max(p - q, 0)) (arXiv 2211.17192, algorithm 1). Shape `(B, 1)`, as n."""
     if not do_sample or v.draft_scores is None or v.draft_scores.shape[1] == 0:
         return v.target_tokens.gather(-1, n)
     k, vocabulary = v.draft_scores.shape[1:]

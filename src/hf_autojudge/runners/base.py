@@ -28,11 +28,7 @@ class ModelRunner(Protocol):
     num_cached: list[int]
 
     def forward(
-        self,
-        tokens: torch.Tensor,
-        starts: Sequence[int],
-        logits_to_keep: int,
-        sequences: Sequence[int] | None = None,
+        self, tokens: torch.Tensor, starts: Sequence[int], logits_to_keep: int, sequences: Sequence[int] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Run tokens at given positions.
 

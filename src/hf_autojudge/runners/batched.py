@@ -12,24 +12,15 @@ from hf_autojudge.runners.slot_cache import SlotCache
 
 
 class BatchedRunner:
-    """A [`ModelRunner`] of several sequences; those that ended leave the cache.
-
-    Args:
-        model ([`PreTrainedModel`]): A decoder-only model of the kind that [`SlotCache`] takes.
-        num_sequences (`int`): Sequences.
-        max_length (`int`): The longest sequence, in tokens.
-        hidden_states (`bool`, *optional*, defaults to `False`): Also return what the output head reads.
+    """A [`ModelRunner`] of several sequences, at most `max_length` tokens long; those that ended leave the cache. With
+    `hidden_states` it also returns what the output head reads.
 
     Raises:
         ValueError: If the model cannot run sequences at different positions, or not as long as `max_length`.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        num_sequences: int,
-        max_length: int,
-        hidden_states: bool = False,
+        self, model: PreTrainedModel, num_sequences: int, max_length: int, hidden_states: bool = False
     ) -> None:
         self.model = model
         self.num_cached = [0] * num_sequences
@@ -41,11 +32,7 @@ class BatchedRunner:
         self._last_token_id = vocab_size(model) - 1
 
     def forward(
-        self,
-        tokens: torch.Tensor,
-        starts: Sequence[int],
-        logits_to_keep: int,
-        sequences: Sequence[int] | None = None,
+        self, tokens: torch.Tensor, starts: Sequence[int], logits_to_keep: int, sequences: Sequence[int] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See [`ModelRunner.forward`]."""
         chosen = None if sequences is None or len(sequences) == len(self.num_cached) else sequences

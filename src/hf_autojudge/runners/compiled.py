@@ -45,14 +45,8 @@ def compiled_runner(
     compile_options: dict[str, Any] | None,
 ) -> Iterator[CompiledRunner]:
     """The model's static cache and graphs, from an earlier call if they fit. While the context is open they belong to
-    this call alone: another thread makes its own.
-
-    Args:
-        model ([`PreTrainedModel`])
-        num_sequences (`int`): Sequences.
-        max_length (`int`): The longest sequence, in tokens.
-        widths (`Sequence[int]`): Tokens per sequence of the passes after the prefill.
-        compile_options (`dict`, *optional*): Arguments of `torch.compile`; `None` runs without compilation.
+    this call alone: another thread makes its own. `widths` are the tokens per sequence of passes after the prefill;
+    without `compile_options` (of `torch.compile`) nothing is compiled.
 
     Raises:
         ValueError: If the model is spread over several devices, or of a kind that [`SlotCache`] refuses.
@@ -133,11 +127,7 @@ class CompiledRunner:
         del self.model
 
     def forward(
-        self,
-        tokens: torch.Tensor,
-        starts: Sequence[int],
-        logits_to_keep: int,
-        sequences: Sequence[int] | None = None,
+        self, tokens: torch.Tensor, starts: Sequence[int], logits_to_keep: int, sequences: Sequence[int] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See [`ModelRunner.forward`]."""
         n = tokens.shape[1]

@@ -64,11 +64,7 @@ class DynamicRunner:
         self._lean = not given and not special and prepares_as_usual
 
     def forward(
-        self,
-        tokens: torch.Tensor,
-        starts: Sequence[int],
-        logits_to_keep: int,
-        sequences: Sequence[int] | None = None,
+        self, tokens: torch.Tensor, starts: Sequence[int], logits_to_keep: int, sequences: Sequence[int] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See [`ModelRunner.forward`]."""
         start, end = starts[0], starts[0] + tokens.shape[1]

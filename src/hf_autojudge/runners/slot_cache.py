@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,25 +27,16 @@ _GROWTH = 256  # slots
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
+@dataclass
 class SlotMapping:
-    """Where a pass writes and what it sees: the same for all layers.
+    """Where a pass writes and what it sees: the same for all layers."""
 
-    Attributes:
-        slots (`torch.LongTensor` of shape `(B, n)`): Slots of the tokens in the current pass.
-        sequences (`torch.LongTensor` of shape `(B,)`, *optional*): Which sequences of the cache they belong to;
-            `None`: all.
-        num_sequences (`int`): Sequences in the cache.
-        visible (`int`): How many slots, from the first, queries attend to.
-        capacity (`int`): Slots per sequence. The last one takes padding and is not visible.
-        is_static (`bool`): Whether the capacity is fixed.
-    """
-
-    def __init__(self, num_sequences: int, capacity: int | None) -> None:
-        self.num_sequences = num_sequences
-        self.is_static = capacity is not None
-        self.capacity = self.visible = capacity or 0
-        self.slots: torch.Tensor | None = None
-        self.sequences: torch.Tensor | None = None
+    num_sequences: int
+    capacity: int  # slots per sequence; the last one takes padding and is never attended to
+    visible: int  # how many slots, from the first, queries attend to
+    is_static: bool  # whether the capacity is fixed
+    slots: torch.Tensor | None = None  # of the tokens in the current pass, shape (B, n)
+    sequences: torch.Tensor | None = None  # which sequences of the cache they belong to, shape (B,); None: all
 
 
 class SlotLayer(CacheLayerMixin):
@@ -134,7 +126,7 @@ class SlotCache:
                 f"{type(model).__name__} {problem}, so it can be decoded with judge= only one prompt at a time and "
                 "without a static cache."
             )
-        self.mapping = SlotMapping(num_sequences, capacity)
+        self.mapping = SlotMapping(num_sequences, capacity or 0, capacity or 0, capacity is not None)
         self.cache = Cache(layers=[SlotLayer(self.mapping) for _ in range(len(layers) or config.num_hidden_layers)])
         self._sliding_window = getattr(config, "sliding_window", None)
         self._layer_types = set(getattr(config, "layer_types", None) or ())
@@ -175,14 +167,8 @@ class SlotCache:
     def prepare(
         self, tokens: torch.Tensor, starts: torch.Tensor, logits_to_keep: int, sequences: torch.Tensor | None = None
     ) -> dict[str, Any]:
-        """The model's inputs for a pass over `tokens`, which will be written where they belong.
-
-        Args:
-            tokens (`torch.LongTensor` of shape `(B, n)`)
-            starts (`torch.LongTensor` of shape `(B, 1)`): Positions of the first tokens; negative ones are padding.
-            logits_to_keep (`int`): For how many trailing tokens logits are wanted.
-            sequences (`torch.LongTensor` of shape `(B,)`, *optional*): See [`SlotMapping`].
-        """
+        """The model's inputs for a pass over `tokens`, shape `(B, n)`, at the positions from `starts`, shape `(B, 1)`.
+        Tokens at negative positions are padding."""
         slots = starts + torch.arange(tokens.shape[1], device=tokens.device)
         hidden = self.mapping.capacity - 1  # takes padding, and what a sequence that is done drafts with the others
         self.mapping.slots = torch.where(slots < 0, hidden, slots.clamp(max=hidden))
@@ -223,10 +209,8 @@ def _problem(config: Any, parameters: Collection[str], layers: list[Any]) -> str
         return "takes no position_ids"
     if attention not in ("sdpa", "eager"):
         return f'uses attn_implementation="{attention}", which takes no 4-D mask (load it with "sdpa")'
-    if other := {type(layer).__name__ for layer in layers} - {
-        DynamicLayer.__name__,
-        DynamicSlidingWindowLayer.__name__,
-    }:
+    full_or_sliding = {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+    if other := {type(layer).__name__ for layer in layers} - full_or_sliding:
         return f"has layers that are neither full nor sliding-window attention ({', '.join(sorted(other))})"
     types = set(getattr(config, "layer_types", None) or ()) - {_FULL, _SLIDING}
     if "local" in (getattr(config, "attention_layers", None) or ()):  # GPT-Neo
