@@ -155,9 +155,8 @@ class JudgedDecoding:
         if self.streamer is not None:
             self.streamer.put(arguments.input_ids.cpu())
         while sequences.indices:
-            began = now()
-
             # Propose
+            began = now()
             candidates = source.propose(sequences)
             k = candidates.tokens.shape[1]
             proposed = now()
