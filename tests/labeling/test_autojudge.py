@@ -142,7 +142,7 @@ def test_a_rollout_is_a_sample_of_the_target():
     """The share of each second token after a fixed first one, over many seeds, against the target's own softmax."""
     target = make_model("llama", 32, 2, seed=3)
     probabilities = (run(target, [3, 4, 5])[0][-1] / 1.5).softmax(-1)
-    predictor = Predictor(target, 1, 100, VOCAB, VOCAB)
+    predictor = Predictor(target, 1, 100, VOCAB)
     drawn = Counter()
     with torch.inference_mode():
         for seed in range(3000):
@@ -211,7 +211,7 @@ def test_a_known_continuation_takes_few_passes():
 def test_predictors_agree(architecture):
     """Sequences that change in the middle, grow, shrink and are exchanged; any number of predictions."""
     model = make_model(architecture, 32, 2, seed=3)
-    many, one = Predictor(model, 4, 120, VOCAB, VOCAB), [Predictor(model, 1, 120, VOCAB, VOCAB) for _ in range(4)]
+    many, one = Predictor(model, 4, 120, VOCAB), [Predictor(model, 1, 120, VOCAB) for _ in range(4)]
     assert many.num_sequences == 4
     random.seed(1)
     sequences = [[random.randrange(3, VOCAB) for _ in range(random.randrange(5, 40))] for _ in range(4)]
