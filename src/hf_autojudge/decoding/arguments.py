@@ -27,7 +27,7 @@ from transformers.generation.streamers import BaseStreamer
 from hf_autojudge.decoding.candidates import DraftLength
 from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge
-from hf_autojudge.runners.base import ModelRunner, hidden_size, takes, vocab_size
+from hf_autojudge.runners.base import HiddenStates, ModelRunner, hidden_size, takes, vocab_size
 from hf_autojudge.runners.batched import BatchedRunner
 from hf_autojudge.runners.compiled import compile_options, compiled_runner
 from hf_autojudge.runners.dynamic import DynamicRunner
@@ -52,9 +52,6 @@ class Arguments:
         runner (`str`): `"dynamic"`, `"batched"` or `"static"`.
         source (`str`, *optional*): What proposes candidates, if not the draft model.
         sequences ([`Sequences`]): The prompts.
-
-    Raises:
-        ValueError: For what judged decoding cannot do, in one sentence.
     """
 
     model: PreTrainedModel
@@ -127,35 +124,37 @@ class Arguments:
         return padding
 
     def target_runner(self, stack: ExitStack) -> ModelRunner:
-        """The target's runner; static caches are handed back when the stack closes."""
-        hidden_states = "target_hidden" in self.reads
-        if self.runner == "dynamic":
-            inputs = {k: v for k, v in self.inputs.items() if k not in ("logits_to_keep", "use_cache")}
-            return DynamicRunner(self.model, inputs.pop("past_key_values"), inputs, hidden_states)
-        if self.runner == "batched":
-            return BatchedRunner(self.model, self.batch_size, self.sequences.max_length, hidden_states)
-        widest = 1 + (self.config.prompt_lookup_num_tokens or self.draft_length.num_assistant_tokens)
-        return self._static_runner(stack, self.model, [widest])
+        """The target's runner, to be used while the stack is open."""
+        candidates = self.config.prompt_lookup_num_tokens or self.draft_length.num_assistant_tokens
+        inputs = {k: v for k, v in self.inputs.items() if k not in ("logits_to_keep", "use_cache", "past_key_values")}
+        cache = self.inputs["past_key_values"]
+        return self._runner(stack, self.model, "target_hidden" in self.reads, [candidates + 1], cache, inputs)
 
     def draft_runner(self, stack: ExitStack) -> ModelRunner:
-        """The draft's runner. One that returns no hidden states leaves the last candidate uncached."""
+        """The draft's runner, likewise. If nobody reads its hidden states, the last candidate stays uncached, and a
+        round starts with two tokens."""
         assert self.draft is not None
-        hidden_states = "draft_hidden" in self.reads
-        if self.runner == "batched":
-            return BatchedRunner(self.draft, self.batch_size, self.sequences.max_length, hidden_states)
-        if self.runner == "static":
-            return self._static_runner(stack, self.draft, [1] if hidden_states else [1, 2])
-        mask, device = self.inputs.get("attention_mask"), self.draft.device
-        if device.type == "meta":  # all of it is offloaded, and hooks move the inputs
-            device = self.input_ids.device
-        inputs = {"attention_mask": mask if mask is None else mask.to(device)}
-        if takes(self.draft, "position_ids"):
-            inputs["position_ids"] = _positions(self.input_ids, mask).to(device)
-        return DynamicRunner(self.draft, None, inputs, hidden_states)
+        inputs: dict[str, Any] = {}
+        if self.runner == "dynamic":
+            mask = self.inputs.get("attention_mask")
+            inputs = {"attention_mask": mask, "position_ids": _positions(self.input_ids, mask)}
+            if not takes(self.draft, "position_ids"):
+                del inputs["position_ids"]
+            if self.draft.device.type != "meta":  # else all of it is offloaded, and hooks move the inputs
+                inputs = {k: v if v is None else v.to(self.draft.device) for k, v in inputs.items()}
+        reads_hidden = "draft_hidden" in self.reads
+        return self._runner(stack, self.draft, reads_hidden, [1] if reads_hidden else [1, 2], None, inputs)
 
-    def _static_runner(self, stack: ExitStack, model: PreTrainedModel, widths: list[int]) -> ModelRunner:
-        options = compile_options(model, self.config)
-        return stack.enter_context(compiled_runner(model, self.batch_size, self.sequences.max_length, widths, options))
+    def _runner(
+        self, stack: ExitStack, model: PreTrainedModel, hidden: bool, widths: list[int], cache: Any, inputs: dict
+    ) -> ModelRunner:
+        size = (self.batch_size, self.sequences.max_length)
+        if self.runner == "static":
+            return stack.enter_context(compiled_runner(model, *size, widths, compile_options(model, self.config)))
+        hidden_states = stack.enter_context(HiddenStates(model)) if hidden else None
+        if self.runner == "batched":
+            return BatchedRunner(model, *size, hidden_states)
+        return DynamicRunner(model, cache, inputs, hidden_states)
 
     def _check_source(self) -> None:
         """Whether the candidate source fits the target, the judge and the runner."""
@@ -174,9 +173,7 @@ class Arguments:
                 "`assistant_model=` with the target's tokens, or call generate for each prompt."
             )
         if self.runner == "static" and self.source != "prompt_lookup_num_tokens":
-            raise ValueError(
-                f'{self.source} drafts with caches that are not static; omit cache_implementation="static".'
-            )
+            raise ValueError(f'{self.source} drafts with other caches; omit cache_implementation="static".')
 
     def _problem(self) -> str | None:
         """What judged decoding cannot do, in one sentence."""
@@ -249,12 +246,12 @@ def _other_source(arguments: Arguments) -> str | None:
         ValueError: If there is no source, the vocabularies differ and no tokenizers are given, or the draft cannot be
             rolled back.
     """
-    draft = arguments.draft
-    if type(draft).__name__.startswith(("Gemma4Assistant", "Gemma4UnifiedAssistant")):  # as transformers knows them
-        return type(draft).__name__
-    for name in ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "speculation_type"):
-        if getattr(arguments.config, name, None):
-            return name
+    draft, name = arguments.draft, type(arguments.draft).__name__
+    if name.startswith(("Gemma4Assistant", "Gemma4UnifiedAssistant")):  # as transformers knows them
+        return name
+    for option in ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "speculation_type"):
+        if getattr(arguments.config, option, None):
+            return option
     if draft is None:
         raise ValueError(
             "judge= needs a source of candidate tokens: pass `assistant_model=` (a draft model), or another source "
@@ -270,12 +267,9 @@ def _other_source(arguments: Arguments) -> str | None:
             "pass `tokenizer=` and `assistant_tokenizer=` so that they can be compared (or translated)."
         )
     if draft._is_stateful:
-        raise ValueError(
-            f"{type(draft).__name__} keeps a recurrent state that cannot be rolled back; use a draft with an "
-            "attention cache."
-        )
+        raise ValueError(f"{name} keeps a recurrent state that cannot be rolled back; draft with an attention model.")
     if draft.config.is_encoder_decoder:
-        raise ValueError(f"{type(draft).__name__} is an encoder-decoder; the draft must be a decoder-only model.")
+        raise ValueError(f"{name} is an encoder-decoder; the draft must be a decoder-only model.")
     return None
 
 

@@ -161,9 +161,10 @@ class DraftCandidates(CandidateGenerator):
         while drafting:
             logit, state = self.runner.forward(new, starts, logits_to_keep=1)
             starts = self.runner.num_cached
-            score = logit = logit[..., : self._vocab_size].to(device).float()
+            score = logit = logit.to(device, torch.float32)
             if self._vocab_size is not None and (missing := self._vocab_size - logit.shape[-1]):
                 score = torch.nn.functional.pad(logit, (0, missing), value=-torch.inf)
+                logit = logit[..., : self._vocab_size]
             if self.processors:
                 score = process(self.processors, sequences, tokens, score)
             if self.do_sample:

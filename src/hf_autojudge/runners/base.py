@@ -43,38 +43,44 @@ class ModelRunner(Protocol):
 
         Returns:
             Logits in the model's dtype, shape `(B, logits_to_keep, V)`; and, if the runner was made with
-            `hidden_states=True`, what the output head read, shape `(B, logits_to_keep, hidden size)`, else `None`.
+            [`HiddenStates`], those of shape `(B, logits_to_keep, hidden size)`, else `None`.
         """
-        ...
 
     def select(self, sequences: Sequence[int]) -> None:
         """Continue with these of the runner's sequences only; the others have ended."""
-        ...
+
+
+class HiddenStates:
+    """While the context is open, records what the model's output head reads: the last hidden states after the final
+    norm. (`output_hidden_states=True` would keep those of every layer alive.)"""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._head = output_head(model)
+        self._thread = get_ident()  # another thread may run the same model
+        self.last: torch.Tensor | None = None
+
+    def __enter__(self) -> HiddenStates:
+        self._handle = self._head.register_forward_pre_hook(self._record)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _record(self, _module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if get_ident() == self._thread:
+            self.last = args[0]
 
 
 def run_model(
-    model: PreTrainedModel, inputs: dict[str, Any], logits_to_keep: int, hidden_states: bool
+    model: PreTrainedModel, inputs: dict[str, Any], logits_to_keep: int, hidden_states: HiddenStates | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """One forward pass: what [`ModelRunner.forward`] returns.
-
-    The hidden states are read by a hook on the output head: it sees the last hidden states after the final norm, and
-    `output_hidden_states=True` would keep those of every layer alive.
-    """
-    if not hidden_states:
-        return model(**inputs, return_dict=True).logits[:, -logits_to_keep:], None
-    read: list[torch.Tensor] = []
-    thread = get_ident()  # another thread may run the same model
-
-    def record(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        if get_ident() == thread:
-            read.append(args[0])
-
-    handle = output_head(model).register_forward_pre_hook(record)
-    try:
-        logits = model(**inputs, return_dict=True).logits
-    finally:
-        handle.remove()
-    return logits[:, -logits_to_keep:], read[0][:, -logits_to_keep:]
+    """One forward pass: what [`ModelRunner.forward`] returns."""
+    logits, hidden = model(**inputs, return_dict=True).logits, None
+    if hidden_states is not None:
+        hidden, hidden_states.last = hidden_states.last, None
+    if logits.shape[1] == logits_to_keep:  # some models compute the logits of all tokens
+        return logits, hidden
+    return logits[:, -logits_to_keep:], None if hidden is None else hidden[:, -logits_to_keep:]
 
 
 def output_head(model: PreTrainedModel) -> torch.nn.Module:

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from hf_autojudge.runners.base import run_model, to_device, vocab_size
+from hf_autojudge.runners.base import HiddenStates, run_model, to_device, vocab_size
 from hf_autojudge.runners.slot_cache import SlotCache
 
 
 class BatchedRunner:
     """A [`ModelRunner`] of several sequences, at most `max_length` tokens long; those that ended leave the cache. With
-    `hidden_states` it also returns what the output head reads.
+    `hidden_states` it returns them too.
 
     Raises:
         ValueError: If the model cannot run sequences at different positions, or not as long as `max_length`.
     """
 
     def __init__(
-        self, model: PreTrainedModel, num_sequences: int, max_length: int, hidden_states: bool = False
+        self, model: PreTrainedModel, num_sequences: int, max_length: int, hidden_states: HiddenStates | None = None
     ) -> None:
         self.model = model
         self.num_cached = [0] * num_sequences

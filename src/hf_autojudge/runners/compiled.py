@@ -6,8 +6,7 @@ any query attends to them. Prefill is not compiled. What compiles again: another
 candidate tokens, a larger `max_length` than before (beyond the next multiple of 256), another dtype, device, autocast
 state or attention implementation, another thread. Growing sequences do not.
 
-Caches and graphs stay with the model from call to call, for its last four kinds of call; [`free_static_caches`] drops
-them.
+Caches and graphs of its last four kinds of call stay with the model, until [`free_static_caches`].
 """
 
 from __future__ import annotations

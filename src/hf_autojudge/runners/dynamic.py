@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
-from hf_autojudge.runners.base import run_model, takes, vocab_size
+from hf_autojudge.runners.base import HiddenStates, run_model, takes, vocab_size
 
 # How inputs with one entry per token continue, from the last entry and the steps 1, 2, ... after it
 _CONTINUE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -32,7 +32,7 @@ class DynamicRunner:
         inputs (`dict`, *optional*): Further inputs of the model, as `generate` prepares them. Of these,
             `attention_mask`, `position_ids` and `token_type_ids` hold one entry for each token of the prompt and grow
             with the sequence.
-        hidden_states (`bool`, *optional*, defaults to `False`): Also return what the output head reads.
+        hidden_states ([`HiddenStates`], *optional*): To return them too.
 
     Raises:
         ValueError: If the model has layers that cannot be rolled back, or, at the first pass, does not use the cache.
@@ -43,7 +43,7 @@ class DynamicRunner:
         model: PreTrainedModel,
         cache: Cache | None = None,
         inputs: dict[str, Any] | None = None,
-        hidden_states: bool = False,
+        hidden_states: HiddenStates | None = None,
     ) -> None:
         self.model = model
         self.cache = _croppable_cache(model) if cache is None else cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS, reads
 from hf_autojudge.judges.distributions import distribution_scalars
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.provenance import replacing
-from hf_autojudge.runners.base import unwrap_peft
+from hf_autojudge.runners.base import HiddenStates, unwrap_peft
 from hf_autojudge.runners.dynamic import DynamicRunner
 
 SEGMENT = 256  # tokens per forward pass: the logits of a whole response would take gigabytes
@@ -145,8 +146,12 @@ def features_by_prompt(
     if any(map(reads_draft, names)):
         models["draft"] = unwrap_peft(draft)
     for index, item in enumerate(labelled, start=first):
+        with ExitStack() as stack:
+            hidden = {role: stack.enter_context(HiddenStates(model)) for role, model in models.items()}
+            runners = {role: DynamicRunner(model, hidden_states=hidden[role]) for role, model in models.items()}
+            states = _read(runners, item, names)
         yield MismatchFeatures(
-            _read(models, item, names),
+            states,
             torch.tensor([m.important for m in item.mismatches], dtype=torch.bool),
             torch.full((len(item.mismatches),), index, dtype=torch.long),
             torch.tensor([m.importance for m in item.mismatches], dtype=torch.float32),
@@ -154,13 +159,12 @@ def features_by_prompt(
 
 
 @torch.no_grad()
-def _read(models: dict[str, PreTrainedModel], item: LabelledPrompt, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The named features of one prompt, on the CPU."""
+def _read(runners: dict[str, DynamicRunner], item: LabelledPrompt, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The named features of one prompt, on the CPU, read by runners that hold nothing yet."""
     sequence = torch.tensor([*item.prompt, *item.response])
     first = len(item.prompt) - 1  # the position that predicts the first token of the response
     predicted_at = torch.tensor([first + m.position for m in item.mismatches], dtype=torch.long)
     draft_tokens = torch.tensor([m.draft_token for m in item.mismatches], dtype=torch.long)
-    runners = {role: DynamicRunner(model, hidden_states=True) for role, model in models.items()}
     scalars = [name for name in names if name in SCALARS]
     values = torch.empty(len(draft_tokens), len(scalars))
     collected: dict[str, list[torch.Tensor]] = {role: [] for role in runners}
