@@ -131,8 +131,8 @@ class Arguments:
         return self._runner(stack, self.model, "target_hidden" in self.reads, [candidates + 1], cache, inputs)
 
     def draft_runner(self, stack: ExitStack) -> ModelRunner:
-        """The draft's runner, likewise. If nobody reads its hidden states, the last candidate stays uncached, and a
-        round starts with two tokens."""
+        """The draft's runner, likewise. If the judge does not read its hidden states, the last candidate stays
+        uncached, and a round starts with two tokens."""
         assert self.draft is not None
         inputs: dict[str, Any] = {}
         if self.runner == "dynamic":
