@@ -47,7 +47,7 @@ def p_value(seen, expected):
     return float(chisquare(seen.double(), expected.double() * (seen.sum().double() / expected.double().sum())).pvalue)
 
 
-@pytest.mark.parametrize("source", ["draft", "prompt lookup"])
+@pytest.mark.parametrize("source", ["draft", pytest.param("prompt lookup", marks=pytest.mark.slow)])
 def test_threshold_zero_samples_from_the_target(tiny_pair, source):
     target, draft = tiny_pair
     prompt = torch.tensor([[1, 3, 4, 3, 4]])
@@ -66,6 +66,7 @@ def test_the_judge_changes_the_distribution(tiny_pair):
     assert p_value(seen, exact_distribution(target, prompt, 1.5)) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_chi_square_test_can_fail(tiny_pair):
     """The same sample, tested against another temperature's distribution."""
     target, draft = tiny_pair

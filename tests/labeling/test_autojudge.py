@@ -51,7 +51,9 @@ def plain(item):
     return labels, item.reference, item.response
 
 
-@pytest.mark.parametrize(("architecture", "n"), [(a, 50 if a == "llama" else 6) for a in ARCHITECTURES])
+@pytest.mark.parametrize(
+    ("architecture", "n"), [*((a, 6) for a in ARCHITECTURES), pytest.param("llama", 50, marks=pytest.mark.slow)]
+)
 def test_labels_equal_the_sequential_reference(architecture, n):
     target, draft = unlike_pair(architecture)
     prompts = some_prompts(n)
@@ -62,6 +64,7 @@ def test_labels_equal_the_sequential_reference(architecture, n):
     assert {m[3] for labels, _, _ in expected for m in labels} == {True, False}
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_batch_of_any_lengths(llama_pair, data):
