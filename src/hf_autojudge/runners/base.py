@@ -78,9 +78,9 @@ def run_model(
     logits, hidden = model(**inputs, return_dict=True).logits, None
     if hidden_states is not None:
         hidden, hidden_states.last = hidden_states.last, None
-    if logits.shape[1] == logits_to_keep:  # some models compute the logits of all tokens
-        return logits, hidden
-    return logits[:, -logits_to_keep:], None if hidden is None else hidden[:, -logits_to_keep:]
+    if logits.shape[1] > logits_to_keep:  # some models compute the logits of all tokens
+        return logits[:, -logits_to_keep:], None if hidden is None else hidden[:, -logits_to_keep:]
+    return logits, hidden
 
 
 def output_head(model: PreTrainedModel) -> torch.nn.Module:
