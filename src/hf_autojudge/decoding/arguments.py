@@ -137,11 +137,9 @@ class Arguments:
         inputs: dict[str, Any] = {}
         if self.runner == "dynamic":
             mask = self.inputs.get("attention_mask")
-            inputs = {"attention_mask": mask, "position_ids": _positions(self.input_ids, mask)}
-            if not takes(self.draft, "position_ids"):
-                del inputs["position_ids"]
-            if self.draft.device.type != "meta":  # else all of it is offloaded, and hooks move the inputs
-                inputs = {k: v if v is None else v.to(self.draft.device) for k, v in inputs.items()}
+            inputs["attention_mask"] = mask
+            if takes(self.draft, "position_ids"):
+                inputs["position_ids"] = _positions(self.input_ids, mask)
         reads_hidden = "draft_hidden" in self.reads
         return self._runner(stack, self.draft, reads_hidden, [1] if reads_hidden else [1, 2], None, inputs)
 

@@ -175,7 +175,8 @@ class DraftCandidates(CandidateGenerator):
             tokens.append(new)
             if self.keep_logits:
                 logits.append(logit)
-            hidden.append(state)
+            if self.keep_hidden:
+                hidden.append(state)
             # On an accelerator this look would cost a synchronization per token, and drafting past the end is
             # harmless: the sequence ends at the end token, if that is accepted
             ended = new[:, 0].tolist() if new.device.type == "cpu" and sequences.eos_token_ids else None
@@ -198,9 +199,7 @@ class DraftCandidates(CandidateGenerator):
             counts,
             torch.cat(logits, dim=1) if self.keep_logits else None,
             torch.cat(scores, dim=1) if self.do_sample else None,
-            torch.cat([state for state in hidden if state is not None], dim=1).to(device)
-            if self.keep_hidden
-            else None,
+            torch.cat(hidden, dim=1).to(device) if self.keep_hidden else None,
         )
 
     def update(self, sequences: Sequences, target_scores: torch.Tensor, accepted: Sequence[int]) -> None:

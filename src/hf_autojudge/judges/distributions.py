@@ -12,20 +12,9 @@ SCALARS = ("scalar.kl", "scalar.entropy", "scalar.logprob", "scalar.rank", "scal
 LIMIT = 100.0  # nats; a masked token's log-probability of -inf must not reach the head
 
 
-def kl_divergence(target_logits: torch.Tensor, draft_logits: torch.Tensor) -> torch.Tensor:
-    """KL(target || draft) in nats, over the tokens that both models have (models that share a tokenizer may pad their
-    vocabularies differently).
-
-    Args:
-        target_logits (`torch.FloatTensor` of shape `(..., V)`)
-        draft_logits (`torch.FloatTensor` of shape `(..., V')`)
-
-    Returns:
-        `torch.FloatTensor` of shape `(...)`.
-    """
-    shared = min(target_logits.shape[-1], draft_logits.shape[-1])
-    log_p = target_logits[..., :shared].log_softmax(-1)
-    return _expectation(log_p, log_p - draft_logits[..., :shared].log_softmax(-1))
+def kl_divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q) in nats of log-probabilities of shape `(..., V)` over the same tokens: shape `(...)`."""
+    return _expectation(log_p, log_p - log_q)
 
 
 def entropy(log_p: torch.Tensor) -> torch.Tensor:
@@ -78,7 +67,10 @@ def distribution_scalars(
     for name in names:
         if name == "scalar.kl":
             assert draft_logits is not None
-            column = kl_divergence(target_logits, draft_logits.float())
+            # Models that share a tokenizer may pad their vocabularies differently: compare what both have
+            shared = min(target_logits.shape[-1], draft_logits.shape[-1])
+            common = log_p if shared == log_p.shape[-1] else target_logits[..., :shared].log_softmax(-1)
+            column = kl_divergence(common, draft_logits[..., :shared].float().log_softmax(-1))
         elif name == "scalar.entropy":
             column = entropy(log_p)
         elif name == "scalar.logprob":

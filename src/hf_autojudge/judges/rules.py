@@ -76,6 +76,8 @@ class KLRule(_Rule):
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         assert window.target_logits is not None and window.draft_logits is not None
-        target_logits = window.target_logits[:, :-1, : window.draft_logits.shape[-1]]
-        close = kl_divergence(target_logits, window.draft_logits) < self.tau
-        return close & (target_logits.softmax(-1).amax(-1) <= self.max_target_prob)
+        # Models that share a tokenizer may pad their vocabularies differently: compare what both have
+        shared = min(window.target_logits.shape[-1], window.draft_logits.shape[-1])
+        log_p = window.target_logits[:, :-1, :shared].log_softmax(-1)
+        log_q = window.draft_logits[..., :shared].log_softmax(-1)
+        return (kl_divergence(log_p, log_q) < self.tau) & (log_p.exp().amax(-1) <= self.max_target_prob)

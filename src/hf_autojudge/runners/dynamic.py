@@ -55,7 +55,7 @@ class DynamicRunner:
         self._keeps_logits = takes(model, "logits_to_keep")
         self._has_run = False
         given = {name: value for name, value in (inputs or {}).items() if value is not None}
-        self._per_token: dict[str, torch.Tensor] = {name: given.pop(name) for name in _CONTINUE if name in given}
+        self._per_token = {name: self._moved(given.pop(name)) for name in _CONTINUE if name in given}
         self._inputs = given
         # A model without special inputs needs tokens, positions and the cache only: a tenth of the overhead
         self._positions = _consecutive(self._per_token.get("position_ids"))
@@ -70,9 +70,7 @@ class DynamicRunner:
         start, end = starts[0], starts[0] + tokens.shape[1]
         if self._has_run:
             self.rollback(start)
-        if self._device.type != "meta":  # all of it is offloaded, and hooks move the inputs
-            tokens = tokens.to(self._device)
-        tokens = tokens.clamp(max=self._last_token_id)
+        tokens = self._moved(tokens).clamp(max=self._last_token_id)
         if self._lean:
             inputs = {"input_ids": tokens, "past_key_values": self.cache, "use_cache": True}
             if self._positions is not None:
@@ -92,6 +90,10 @@ class DynamicRunner:
         self._has_run = True
         self.num_cached = [end]
         return found
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the model's device, unless all of the model is offloaded: then hooks move the inputs."""
+        return tensor if self._device.type == "meta" else tensor.to(self._device)
 
     def _prepared(self, tokens: torch.Tensor, end: int) -> dict[str, Any]:
         for name, values in self._per_token.items():
