@@ -47,6 +47,9 @@ CASES = {
     ),
     "nothing right": frontier([*baselines(0.0, 0), *(replace(p, accuracy=0.0) for p in CURVE[:3])]),
     "14 rules": frontier([*baselines(), *CURVE[2:7], *RULES]),
+    "rules at the edge of the range": frontier(
+        [*baselines(), *CURVE[2:7], *(point(f"{a}", a, 6, 90) for a in (0.77, 0.748))]
+    ),
     "rules only": frontier([*baselines(), *RULES[:4]]),
     "16 thresholds": frontier([*baselines(), *CURVE, *RULES[:2]]),
     "two judges": frontier(
@@ -101,13 +104,17 @@ def test_every_point_is_drawn_where_it_belongs(case):
         assert all(low <= tick <= high and 0 <= tick <= 100 for tick in axes.get_yticks())
 
 
-def test_thresholds_overlap_nothing(case):
+def test_texts_overlap_nothing(case):
     measured, figure = case
     figure.canvas.draw()
     for axes, field in fields(figure):
         texts = [t for t in axes.texts if t.get_text().replace(".", "").isdigit()]
         written = [t.get_window_extent() for t in texts]
         assert not any(a.overlaps(b) for a, b in combinations(written, 2))
+        figures = [
+            t.get_window_extent() for t in axes.texts if t.get_text().endswith("%") and t.xy[1] < strip(axes)[1]
+        ]
+        assert not any(a.overlaps(b) for a, b in combinations(figures, 2))
         for p in measured.points:
             if p.judge != "plain greedy" and 100 * p.accuracy > strip(axes)[1]:
                 x, y = axes.transData.transform((getattr(p, field), 100 * p.accuracy))
