@@ -33,7 +33,7 @@ class Group:
         types = get_type_hints(self.arguments) | TYPES
         for option, name in self.options.items():
             field = self.fields[name]
-            annotation: Any = Annotated[types[name], _option(option, field, types[name])]  # type: ignore[valid-type]
+            annotation: Any = Annotated[types[name], _option(option, field, types[name])]
             yield Parameter(option, Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
     def take(self, values: dict[str, Any]) -> Any:

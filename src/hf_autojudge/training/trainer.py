@@ -214,7 +214,7 @@ class JudgeTrainer:
     def _publish(self) -> None:
         """Write the card, if the judge lies in the output folder, and upload the judge, if it is asked for."""
         if (Path(self.args.output_dir) / "config.json").exists():
-            write_card(self.args.output_dir)
+            write_card(self.args.output_dir, repo_id=self.args.hub_model_id)
             if self.args.push_to_hub:
                 self.push_to_hub()
 
