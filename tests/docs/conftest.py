@@ -1,0 +1,73 @@
+"""A folder in which the documentation's code runs: `org/target` and `org/draft` are the embedded pair, `org/judge` and
+`judge` a judge of theirs, and nothing reaches the Hub.
+
+transformers looks for a folder before it looks on the Hub, so the names in the documentation need no replacing. What
+is replaced: GSM8K by the pair's own word problems, and their long splits by 20 samples for labelling and 4 each for
+calibration and evaluation, so that `--max-samples 500` takes seconds.
+"""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+import hf_autojudge.tasks
+from hf_autojudge.demo import problems
+from hf_autojudge.demo.embedded import load_pair
+from hf_autojudge.demo.task import word_problems_task
+from tests.docs.snippets import ROOT, run_command
+
+SAMPLES = {"train": 20, "validation": 4, "test": 4}
+CHAT_TEMPLATE = "{% for message in messages %}Question: {{ message['content'] }}\nAnswer:\n{% endfor %}"
+THRESHOLD = 0.05  # a few samples support none
+
+
+def few_problems(make):
+    def make_problems(split, n, *args, **kwargs):
+        return make(split, min(n, SAMPLES[split]), *args, **kwargs)
+
+    return make_problems
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small():
+    """The replacements."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "make_problems", few_problems(problems.make_problems))
+        patch.setattr(hf_autojudge.tasks, "gsm8k_task", lambda *args, **kwargs: word_problems_task())
+        for method in ("create_repo", "upload_folder", "upload_file"):
+            for place in (huggingface_hub, huggingface_hub.HfApi):
+                patch.setattr(place, method, lambda *args, **kwargs: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory, small):
+    """The folder that holds `org` and `judge`."""
+    folder = tmp_path_factory.mktemp("hub")
+    target, draft, tokenizer = load_pair(dtype=torch.float32)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    for name, model in (("target", target), ("draft", draft)):
+        model.save_pretrained(folder / "org" / name)
+        tokenizer.save_pretrained(folder / "org" / name)
+    models = ["--target-model-name-or-path", "org/target", "--draft-model-name-or-path", "org/draft"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_command(["hf-autojudge", "label", *models, "--output-dir", "judge"], "the judge's labels")
+        run_command(["hf-autojudge", "fit", "--output-dir", "judge", "--num-assistant-tokens", "8"], "the judge")
+        judge = hf_autojudge.AutoJudgeHead.from_pretrained("judge")
+        judge.config.threshold = THRESHOLD
+        judge.save_pretrained("judge")
+        shutil.copytree("judge", "org/judge", ignore=shutil.ignore_patterns("labels"))
+    return folder
+
+
+@pytest.fixture
+def folder(hub, tmp_path, monkeypatch) -> Path:
+    """The current folder while a page's code runs: as `hub`, and the repository's `hub_cards`."""
+    shutil.copytree(hub / "org", tmp_path / "org")
+    (tmp_path / "hub_cards").symlink_to(ROOT / "hub_cards")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
