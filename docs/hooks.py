@@ -36,44 +36,37 @@ def options_table(verb: str) -> str:
     command: Any = get_command(app)
     rows = []
     for parameter in command.commands[verb].params:
-        if parameter.param_type_name == "argument":
-            names = [parameter.name.upper()]
-        else:
-            names = [*parameter.opts, *parameter.secondary_opts]
-        default = parameter.default
-        if isinstance(parameter.show_default, str):
-            default = parameter.show_default
-        elif parameter.required:
-            default = "required"
-        elif default is False and not parameter.secondary_opts:
-            default = None
-        rows.append((" / ".join(f"`{name}`" for name in names), _value(default), parameter.help or ""))
-    return _table(("option", "default", "meaning"), rows)
+        is_argument = parameter.param_type_name == "argument"
+        names = [parameter.name.upper()] if is_argument else [*parameter.opts, *parameter.secondary_opts]
+        default = None if parameter.default is False else parameter.default
+        rows.append((" / ".join(f"`{name}`" for name in names), default, parameter.help))
+    return _table("option", rows)
 
 
 def arguments_table() -> str:
     """The fields of `JudgeTrainingArguments`, as Markdown."""
     from hf_autojudge.training import JudgeTrainingArguments
 
-    return _table(
-        ("field", "default", "meaning"),
-        [
-            (f"`{field.name}`", _value(field.default), field.metadata["help"])
-            for field in dataclasses.fields(JudgeTrainingArguments)
-        ],
-    )
+    fields = dataclasses.fields(JudgeTrainingArguments)
+    return _table("field", [(f"`{field.name}`", field.default, field.metadata["help"]) for field in fields])
 
 
-def _value(default: Any) -> str:
-    return "" if default is None else f"`{default}`"
+def _table(name: str, rows: list[tuple[str, Any, str]]) -> str:
+    lines = [f"| {name} | default | meaning |", "| --- | --- | --- |"]
+    for names, default, text in rows:
+        meaning, described = _split_default(text)
+        shown = described if default is None else f"`{default}`"
+        lines.append(f"| {names} | {_escape(shown)} | {_escape(meaning)} |")
+    return "\n".join(lines)
 
 
-def _table(header: tuple[str, str, str], rows: list[tuple[str, str, str]]) -> str:
-    lines = [header, ("---", "---", "---"), *((name, default, _text(meaning)) for name, default, meaning in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _split_default(text: str) -> tuple[str, str]:
+    """A help text without its `Default: ...`, and that default."""
+    found = re.search(r" ?Default: (.+?)\.(?= [A-Z]|$)", text)
+    return (text[: found.start()] + text[found.end() :], found[1]) if found else (text, "")
 
 
-def _text(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape what Markdown would take for HTML or the end of a cell, except in code."""
     pieces = re.split("(`[^`]*`)", " ".join(text.split()).replace("|", "\\|"))
     return "".join(piece if piece.startswith("`") else piece.replace("<", "&lt;") for piece in pieces)

@@ -2,7 +2,7 @@
 `judge` a judge of theirs, and nothing reaches the Hub.
 
 transformers looks for a folder before it looks on the Hub, so the names in the documentation need no replacing. What
-is replaced: GSM8K by the pair's own word problems, and their long splits by 20 samples for labelling and 4 each for
+is replaced: GSM8K by the pair's own word problems, and their long splits by 20 samples for labelling and 2 each for
 calibration and evaluation, so that `--max-samples 500` takes seconds.
 """
 
@@ -17,9 +17,10 @@ import hf_autojudge.tasks
 from hf_autojudge.demo import problems
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
+from hf_autojudge.labeling import LabelStore
 from tests.docs.snippets import ROOT, run_command
 
-SAMPLES = {"train": 20, "validation": 4, "test": 4}
+SAMPLES = {"train": 20, "validation": 2, "test": 2}
 CHAT_TEMPLATE = "{% for message in messages %}Question: {{ message['content'] }}\nAnswer:\n{% endfor %}"
 THRESHOLD = 0.05  # a few samples support none
 
@@ -61,13 +62,30 @@ def hub(tmp_path_factory, small):
         judge.config.threshold = THRESHOLD
         judge.save_pretrained("judge")
         shutil.copytree("judge", "org/judge", ignore=shutil.ignore_patterns("labels"))
+        torch.save(authors_records(LabelStore("judge/labels")), "important_tokens.pt")
     return folder
+
+
+def authors_records(store: LabelStore) -> list[dict]:
+    """The first labels, as the AutoJudge authors' scripts save them."""
+    return [
+        {
+            "id": index,
+            "current_response": torch.tensor([labels.prompt + labels.response]),
+            "changed_token_indices": [
+                (len(labels.prompt) + m.position, m.important, m.target_token, m.draft_token)
+                for m in labels.mismatches
+            ],
+        }
+        for index, labels in enumerate(store.labelled()[:3])
+    ]
 
 
 @pytest.fixture
 def folder(hub, tmp_path, monkeypatch) -> Path:
-    """The current folder while a page's code runs: as `hub`, and the repository's `hub_cards`."""
+    """The current folder while a page's code runs: with `org`, a file of labels from elsewhere, and `hub_cards`."""
     shutil.copytree(hub / "org", tmp_path / "org")
+    shutil.copy(hub / "important_tokens.pt", tmp_path)
     (tmp_path / "hub_cards").symlink_to(ROOT / "hub_cards")
     monkeypatch.chdir(tmp_path)
     return tmp_path
