@@ -11,13 +11,12 @@ import argparse
 from statistics import mean, stdev
 
 import torch
-from tqdm import tqdm
 
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
 from hf_autojudge.hub.card import markdown_table
 from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
-from hf_autojudge.labeling import LabelStore, label_samples
+from hf_autojudge.labeling import label_samples
 from hf_autojudge.training import fit_head, store_features
 
 DD, DT, PD, PT = FEATURES
@@ -48,10 +47,7 @@ def main() -> None:
     target, draft, tokenizer = load_pair()
     task = word_problems_task()
     samples = task.load("train", args.problems)
-    progress = label_samples(target, draft, tokenizer, task, samples, args.labels)
-    for _ in tqdm(progress, total=len(samples), desc="Labelling"):
-        pass
-    store = LabelStore(args.labels)
+    store = label_samples(target, draft, tokenizer, task, samples, args.labels)
     data = store_features(target, draft, store.labelled(), store.folder / "features")
 
     def aucs(features: tuple[str, ...], hidden_size: int) -> str:

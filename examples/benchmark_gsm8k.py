@@ -44,9 +44,10 @@ def main() -> None:
     if args.judge:
         judges["AutoJudge"] = AutoJudgeHead.from_pretrained(args.judge)
     settings = {"num_assistant_tokens": args.num_assistant_tokens, "max_new_tokens": args.max_new_tokens}
-    settings |= {"max_samples": args.max_samples, "baselines": not args.no_baselines}
+    settings |= {"baselines": not args.no_baselines}
     tokenizer, task = AutoTokenizer.from_pretrained(args.target), gsm8k_task(args.dataset)
-    frontier = measure_frontier(target, draft, judges, task, args.thresholds, tokenizer=tokenizer, **settings)
+    samples = task.load("test", args.max_samples)
+    frontier = measure_frontier(target, draft, tokenizer, task, samples, judges, args.thresholds, **settings)
     frontier.to_json(f"{args.out}.json")
     plot_frontier(frontier, f"{args.out}.png")
     Console(width=140).print(frontier.table())

@@ -13,7 +13,6 @@ from dataclasses import asdict
 
 import torch
 from rich.console import Console
-from tqdm import tqdm
 
 from hf_autojudge import Judge, KLRule, TopKRule
 from hf_autojudge.demo.embedded import load_pair
@@ -43,10 +42,7 @@ def main() -> None:
     target, draft, tokenizer = load_pair()
     pair = (target, draft, tokenizer, task)
 
-    for _ in tqdm(
-        label_samples(*pair, task.load("train", args.train), args.labels), total=args.train, desc="Labelling"
-    ):
-        pass
+    store = label_samples(*pair, task.load("train", args.train), args.labels)
     result = fit_store(target, draft, args.labels, args.num_assistant_tokens, features=FEATURES, validation_share=0.25)
     head = result.head
     console.print(f"AUC {result.auc:.4f} at C = {result.c:.3g}, {result.share_important:.1%} important")
@@ -54,30 +50,23 @@ def main() -> None:
     table = head.config.thresholds
     thresholds = sorted({max(r["threshold"] for r in table if r["recall"] >= recall) for recall in args.recalls})
     choice, measured = calibrate_threshold(
-        head,
         *pair,
         task.load("validation", args.validation),
+        head,
         args.max_accuracy_drop,
         args.confidence,
         thresholds=thresholds,
     )
     console.print(measured.table(), choice.reason)
     head.config.threshold = choice.threshold
-    save_judge(args.out, head, fit=result.metrics(), calibration=asdict(choice) | {"settings": measured.settings})
+    fit = result.metrics() | {"labels": store.settings}
+    save_judge(args.out, head, fit=fit, calibration=asdict(choice) | {"settings": measured.settings})
 
     judges: dict[str, Judge] = {"AutoJudge": head, "top-2": TopKRule(2), "top-3": TopKRule(3)}
     judges |= {"KL < 0.1": KLRule(0.1), "KL < 1": KLRule(1.0)}
-    frontier = measure_frontier(
-        target,
-        draft,
-        judges,
-        task,
-        thresholds,
-        tokenizer=tokenizer,
-        samples=task.load("test", args.test),
-    )
+    frontier = measure_frontier(*pair, task.load("test", args.test), judges, thresholds)
     frontier.to_json(f"{args.out}/frontier.json")
-    plot_frontier(frontier, f"{args.out}/frontier.png")
+    plot_frontier(frontier, f"{args.out}/frontier.png", args.max_accuracy_drop)
     write_card(args.out)
     console.print(frontier.table())
 

@@ -7,6 +7,7 @@ import hf_autojudge
 
 SOURCE = Path(hf_autojudge.__file__).parent
 ORDER = {  # a room may import from rooms of a smaller number, and from itself
+    "progress": 0,
     "provenance": 0,
     "judges": 1,
     "runners": 1,
@@ -15,8 +16,8 @@ ORDER = {  # a room may import from rooms of a smaller number, and from itself
     "integration": 3,
     "labeling": 3,
     "evaluation": 4,
-    "training": 5,
-    "hub": 6,
+    "hub": 5,
+    "training": 6,
     "demo": 7,
     "cli": 8,
 }

@@ -41,11 +41,12 @@ def run():
 def judge(run, tmp_path_factory):
     """Folder of a judge made by `label`, interrupted and resumed, and `fit`."""
     folder = tmp_path_factory.mktemp("cli")
-    assert run("label", folder / "labels", "--max-samples", 3).code == 0
-    resumed = run("label", folder / "labels", "--max-samples", 12)
+    output_dir = ("--output-dir", folder / "judge")
+    assert run("label", *output_dir, "--max-samples", 3).code == 0
+    resumed = run("label", *output_dir, "--max-samples", 12)
     assert resumed.code == 0 and "12 prompts" in resumed.stdout
-    assert len(LabelStore(folder / "labels").load()) == 12
-    fitted = run("fit", folder / "labels", folder / "judge", "--validation-share", 0.4, "--num-assistant-tokens", 8)
+    assert len(LabelStore(folder / "judge" / "labels").load()) == 12
+    fitted = run("fit", *output_dir, "--validation-share", 0.4, "--num-assistant-tokens", 8)
     assert fitted.code == 0, fitted.stderr
     assert "validation AUC" in fitted.stdout
     return folder / "judge"

@@ -16,7 +16,8 @@ def test_fit_writes_a_judge(judge):
 
 @pytest.mark.slow
 def test_a_second_fit_with_a_hidden_layer_reads_the_features(run, judge, tmp_path):
-    options = ("--hidden-size", 4, "--features", "draft_token.target,scalar.kl", "--validation-share", 0.4)
-    finished = run("fit", judge.parent / "labels", tmp_path / "judge", *options)
+    features = ("--feature", "draft_token.target", "--feature", "scalar.kl")
+    folders = ("--labels-dir", judge / "labels", "--output-dir", tmp_path / "judge")
+    finished = run("fit", *folders, *features, "--hidden-size", 4, "--validation-share", 0.4)
     assert finished.code == 0 and "hidden layer of 4" in " ".join(finished.stdout.split()), finished.stderr
     assert AutoJudgeHead.from_pretrained(tmp_path / "judge").config.hidden_size == 4

@@ -16,18 +16,20 @@ def test_annotated_answers_make_a_judge_of_the_target_alone(run, tmp_path, monke
         for wrong in ([[8, 9]] if j % 2 else [],)
     ]
     (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, samples)))
-    finished = run("label", "labels", "--method", "annotated", "--dataset", "answers.jsonl")
+    finished = run("label", "--method", "annotated", "--dataset", "answers.jsonl")
     assert finished.code == 0, finished.stderr
-    finished = run("fit", "labels", "judge", "--validation-share", 0.4)
+    finished = run("fit", "--validation-share", 0.4)
     assert finished.code == 0, finished.stderr
     head = AutoJudgeHead.from_pretrained(tmp_path / "judge")
     assert list(head.config.features) == ["draft_token.target"] and head.config.draft_hidden_size == 0
-    finished = run("calibrate", "judge")
+    finished = run("calibrate")
     assert finished.code == 2 and "name one with --task" in finished.stderr
 
 
 def test_selfjudge_labels(run, tmp_path):
-    finished = run("label", tmp_path / "labels", "--method", "selfjudge", "--threshold", 3, "--max-samples", 3)
+    options = ("--method", "selfjudge", "--max-log-likelihood-drop", 3, "--max-samples", 3)
+    finished = run("label", "--labels-dir", tmp_path, *options)
     assert finished.code == 0, finished.stderr
-    settings = LabelStore(tmp_path / "labels").settings
-    assert (settings["method"], settings["threshold"], settings["suffix"]) == ("selfjudge", 3, 20)
+    settings = LabelStore(tmp_path).settings
+    found = (settings["method"], settings["max_log_likelihood_drop"], settings["num_suffix_tokens"])
+    assert found == ("selfjudge", 3, 20)

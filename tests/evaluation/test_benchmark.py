@@ -23,9 +23,7 @@ def found(llama_pair, head, task, tokenizer):
         answer = tokenizer.decode(new, skip_special_tokens=True)
         samples.append(sample | {"answer": answer if i % 2 == 0 and answer else "a b c none"})
     judges = {"head": head, "top-3": TopKRule(3)}
-    result = measure_frontier(
-        *llama_pair, judges, task, [1.0, 0.5], tokenizer=tokenizer, samples=samples, progress=False
-    )
+    result = measure_frontier(*llama_pair, tokenizer, task, samples, judges, [1.0, 0.5], progress=False)
     return result, samples
 
 
@@ -167,7 +165,7 @@ def test_generation_config_is_restored(llama_pair):
 
 def test_without_baselines_the_reference_is_threshold_0(llama_pair, head, task, tokenizer):
     result = measure_frontier(
-        *llama_pair, {"h": head}, task, [0.0], tokenizer=tokenizer, max_samples=2, baselines=False, progress=False
+        *llama_pair, tokenizer, task, task.load("test", 2), {"h": head}, [0.0], baselines=False, progress=False
     )
     assert [p.name for p in result.points] == [EXACT, "h, threshold 0"]
     assert result.settings["reference"] == EXACT and result.settings["n"] == 2
@@ -175,7 +173,9 @@ def test_without_baselines_the_reference_is_threshold_0(llama_pair, head, task, 
 
 
 def test_a_time_limit_ends_between_questions(llama_pair, task, tokenizer):
-    result = measure_frontier(*llama_pair, TopKRule(2), task, [], tokenizer=tokenizer, seconds=0.0, progress=False)
+    result = measure_frontier(
+        *llama_pair, tokenizer, task, task.load("test", None), TopKRule(2), seconds=0.0, progress=False
+    )
     assert result.settings["n"] == 1
     assert all(len(q.correct) == len(q.seconds) == 1 for q in result.questions.values())
 
@@ -183,11 +183,11 @@ def test_a_time_limit_ends_between_questions(llama_pair, task, tokenizer):
 def test_close_thresholds_get_different_names(llama_pair, head, task, tokenizer):
     result = measure_frontier(
         *llama_pair,
-        {"h": head},
+        tokenizer,
         task,
+        task.load("test", 1),
+        {"h": head},
         [0.12341, 0.12342],
-        tokenizer=tokenizer,
-        max_samples=1,
         progress=False,
         baselines=False,
     )
@@ -208,17 +208,11 @@ def test_close_thresholds_get_different_names(llama_pair, head, task, tokenizer)
     ],
 )
 def test_errors(llama_pair, head, task, tokenizer, change, message):
-    arguments = {"judges": {"h": head}, "task": task, "thresholds": [0.5], "tokenizer": tokenizer} | change
+    arguments = {"samples": task.load("test", 1), "judges": {"h": head}, "thresholds": [0.5]} | change
     with pytest.raises(ValueError, match=message):
-        measure_frontier(*llama_pair, **arguments, progress=False)
+        measure_frontier(*llama_pair, tokenizer, task, **arguments, progress=False)
 
 
 def test_metric_loads_offline():
     found = load_metric().compute(predictions=["7", "", "8", " 9 "], references=["7", "", "9", "9"])
     assert found == {"accuracy": 0.5, "correct": [1, 0, 0, 1]}
-
-
-def test_missing_evaluate_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "evaluate", None)
-    with pytest.raises(ImportError, match=r"hf_autojudge\[eval\]"):
-        load_metric()

@@ -28,7 +28,7 @@ def test_trace_equals_what_generate_did(llama_pair, head, tokenizer, ids, which,
     judges = {"exact": ExactMatchRule(), "top-3": TopKRule(3)}
     judge, threshold = judges.get(which, head), {"head": 0.5, "accept all": 1.0}.get(which)
     options = {"max_new_tokens": length, "num_assistant_tokens": 4}
-    trace = trace_answer(*llama_pair, judge, tokenizer, ids, judge_threshold=threshold, **options)
+    trace = trace_answer(*llama_pair, tokenizer, ids, judge, judge_threshold=threshold, **options)
     output = answer(llama_pair, judge, ids, threshold, **options)
     new = output.sequences[0, len(ids) :].tolist()
     stats = output.judge_stats
@@ -52,7 +52,7 @@ def test_trace_equals_what_generate_did(llama_pair, head, tokenizer, ids, which,
 def test_labels_follow_from_the_target_s_choices(llama_pair, tokenizer):
     """A corrected or matching token is the target's argmax after the tokens before it; an accepted one is not."""
     ids = PROMPTS[0]
-    trace = trace_answer(*llama_pair, TopKRule(3), tokenizer, ids, max_new_tokens=20, num_assistant_tokens=4)
+    trace = trace_answer(*llama_pair, tokenizer, ids, TopKRule(3), max_new_tokens=20, num_assistant_tokens=4)
     new = [t.token for t in trace.tokens]
     with torch.no_grad():
         choices = llama_pair[0](torch.tensor([ids + new])).logits[0, len(ids) - 1 : -1].argmax(-1).tolist()

@@ -39,7 +39,6 @@ def test_front_matter_and_figures(tmp_path, measured):
         "| 0.1 | 90.0% | 40.0% |",
         "| head, threshold 0.1 | 85.0 (80.0 to 90.0) |",
         "](frontier.png)",
-        "2504.20039",
         "## Limits",
     ):
         assert piece in card.content, piece
@@ -60,3 +59,91 @@ def test_leaves_out_missing_data_and_shows_no_paths(tmp_path):
     for heading in ("## Fit", "## Thresholds", "## Measured"):
         assert heading not in text
     assert ModelCard(text).data.library_name == "hf_autojudge"
+
+
+LABELS = {
+    "autojudge": {"method": "autojudge", "rollouts": 0},
+    "rollouts": {"method": "autojudge", "rollouts": 4, "temperature": 0.7, "samples": 9},
+    "selfjudge": {"method": "selfjudge", "max_log_likelihood_drop": 2.5, "num_suffix_tokens": 12},
+    "annotated": {"method": "annotated", "answers": "0123456789abcdef"},
+    "imported": {"method": "imported"},
+    "unknown": None,
+}
+NAMES = "a name, the wording or the style"
+SAYS = {
+    "autojudge": ["mined without annotators", "2504.20039", NAMES],
+    "rollouts": ["mined without annotators", "2504.20039", "4 additional completions", "temperature 0.7", NAMES],
+    "selfjudge": [
+        "2510.02329",
+        "the 12 tokens after it",
+        "more than 2.5 nats",
+        "how likely the target finds the text",
+    ],
+    "annotated": ["2501.19309", "marked mistakes"],
+    "imported": ["mined by the AutoJudge authors' scripts", "2504.20039", NAMES],
+    "unknown": ["does not record how the labels were made"],
+}
+
+
+@pytest.mark.parametrize("which", LABELS)
+def test_says_how_the_labels_were_made(tmp_path, which):
+    labels = LABELS[which] and {"target": str(tmp_path / "models/t"), "draft": "org/small"} | LABELS[which]
+    metrics = METRICS | ({"labels": labels} if labels else {})
+    text = " ".join(write_card(tmp_path, make_config(), metrics=metrics).content.split())
+    for piece in SAYS[which]:
+        assert piece in text, piece
+    for other in {piece for pieces in SAYS.values() for piece in pieces} - set(SAYS[which]):
+        assert other not in text, other
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "pieces"),
+    [
+        (
+            {},
+            ["a logistic head", "hidden states of the target and the draft,", "12 weights and a bias", "this pair of"],
+        ),
+        (
+            {"hidden_size": 5, "features": ["draft_token.target", "scalar.kl"]},
+            [
+                "one hidden layer of 5 units",
+                "states of the target and figures of the next-token",
+                "| 56: a hidden layer",
+            ],
+        ),
+        (
+            {"features": ["scalar.entropy"], "draft": None},
+            [
+                "a logistic head that reads figures of the next",
+                "1 weight and a bias",
+                "this target only",
+                "Another target n",
+            ],
+        ),
+    ],
+)
+def test_says_what_the_head_is(tmp_path, fields, pieces):
+    text = " ".join(write_card(tmp_path, make_config(**fields), metrics={}).content.split())
+    for piece in pieces:
+        assert piece in text, piece
+    assert ("logistic" in text) != ("hidden_size" in fields)
+
+
+CALIBRATION = {
+    "threshold": 0.1,
+    "reason": "Threshold 0.1: measured drop 0.50 points.",
+    "rows": [{"threshold": 0.1, "accuracy_drop": 0.005, "upper_bound": 0.0096}],
+    "settings": {"target": "/home/me/target"},
+}
+
+
+@pytest.mark.parametrize("limit", [None, 0.01, 0.025])
+def test_shows_the_accuracy_limit(tmp_path, limit):
+    fields = {} if limit is None else {"max_accuracy_drop": limit, "confidence": 0.95}
+    write_json(tmp_path / "calibration.json", CALIBRATION | fields)
+    text = " ".join(write_card(tmp_path, make_config(thresholds=None)).content.split())
+    assert "measured drop 0.50 points" in text and "| 0.1 | 0.50 | 0.96 |" in text and "/home/me" not in text
+    points = {0.01: "at most 1 point of", 0.025: "at most 2.5 points of"}.get(limit)
+    assert ("Calibration allowed" in text) == (limit is not None)
+    assert points is None or (points in text and "with 95% confidence" in text)

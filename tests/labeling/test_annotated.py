@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hf_autojudge.demo.embedded import load_pair
-from hf_autojudge.labeling import Annotated, LabelStore, label_samples
+from hf_autojudge.labeling import Annotated, label_samples
 from hf_autojudge.labeling.methods.annotated import marked_tokens
 from hf_autojudge.tasks import annotated_answers_task
 from tests.reference import run
@@ -38,11 +38,8 @@ def test_every_token_is_a_row(pair, tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     task = annotated_answers_task(str(path))
     loaded = task.load("train", None)
-    for _ in label_samples(
-        target, None, tokenizer, task, loaded, tmp_path / "labels", method=Annotated(loaded, tokenizer)
-    ):
-        pass
-    store = LabelStore(tmp_path / "labels")
+    method = Annotated(loaded, tokenizer)
+    store = label_samples(target, None, tokenizer, task, loaded, tmp_path / "labels", method=method)
     assert store.settings["method"] == "annotated" and store.settings["draft"] is None
     for row, item in zip(rows, store.labelled(), strict=True):
         ids, flags = marked_tokens(tokenizer, row["answer"], row["wrong"])
@@ -75,9 +72,12 @@ def test_corrected_marks_are_other_labels(pair, tmp_path):
     def run(wrong, length=100):
         rows = [{"prompt": "Tom has 3 apples.", "answer": ANSWER, "wrong": wrong}]
         task = annotated_answers_task("nowhere.jsonl", length)
-        return list(label_samples(target, None, tokenizer, task, rows, tmp_path, method=Annotated(rows, tokenizer)))
+        done = []
+        method = Annotated(rows, tokenizer)
+        label_samples(target, None, tokenizer, task, rows, tmp_path, method=method, on_prompt=done.append)
+        return len(done)
 
-    assert run(None) != [None] and run([]) == [None] and run([], length=200) == [None]
+    assert run(None) == 1 and run([]) == 0 and run([], length=200) == 0
     with pytest.raises(ValueError, match="answers was"):
         run([[0, 3]])
 
@@ -93,4 +93,4 @@ def test_an_answer_beyond_the_limit(pair, tmp_path):
     rows = [{"prompt": "a", "answer": ANSWER, "wrong": []}]
     task = annotated_answers_task("nowhere.jsonl", max_new_tokens=3)
     with pytest.raises(ValueError, match="raise max_new_tokens \\(currently 3\\)"):
-        list(label_samples(pair[0], None, pair[2], task, rows, tmp_path, method=Annotated(rows, pair[2])))
+        label_samples(pair[0], None, pair[2], task, rows, tmp_path, method=Annotated(rows, pair[2]))

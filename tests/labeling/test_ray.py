@@ -7,7 +7,6 @@ import sys
 import textwrap
 import time
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -49,8 +48,24 @@ def label_with_ray(folder, same_outcome=same_outcome, **options):
     return label_samples_with_ray(load, make_task(same_outcome), SAMPLES, folder, **options)
 
 
-def label_locally(folder):
-    return label_samples(*load(), make_task(), SAMPLES, folder, batch_size=4)
+def label_locally(folder, **options):
+    return label_samples(*load(), make_task(), SAMPLES, folder, batch_size=4, **options)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(count):
+    """An `on_prompt` that stops the run after `count` prompts."""
+    seen = []
+
+    def on_prompt(progress):
+        seen.append(progress.done)
+        if len(seen) == count:
+            raise Stopped
+
+    return on_prompt
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +78,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def expected(cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected")
-    assert len(list(label_locally(folder))) == len(SAMPLES)
+    assert len(label_locally(folder).done()) == len(SAMPLES)
     return LabelStore(folder)
 
 
@@ -99,8 +114,12 @@ def read_logs(folder):
 
 @pytest.mark.slow
 def test_the_store_equals_the_local_one(tmp_path, expected):
-    labels = list(label_with_ray(tmp_path))
-    assert sorted(labels, key=lambda item: item.prompt) == expected.labelled()
+    done = []
+    store = label_with_ray(tmp_path, on_prompt=lambda progress: done.append((progress.done, len(progress.labels))))
+    labelled = expected.labelled()
+    assert store.labelled() == labelled
+    assert [count for count, _ in done] == list(range(1, len(SAMPLES) + 1))
+    assert done[-1][1] == sum(len(item.mismatches) for item in labelled)
     assert_same(tmp_path, expected)
 
 
@@ -117,10 +136,10 @@ def kill_once(folder, sample, reference, answer):
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_only_its_unfinished_prompts(tmp_path, expected):
-    labels = list(label_with_ray(tmp_path / "labels", partial(kill_once, tmp_path)))
+    store = label_with_ray(tmp_path / "labels", partial(kill_once, tmp_path))
     killed, *done = (tmp_path / "killed").read_text().split()
     logs = read_logs(tmp_path)
-    assert len(labels) == len(SAMPLES) and len(logs) == 3
+    assert len(store.done()) == len(SAMPLES) and len(logs) == 3
     finished = set(done) & set(logs.pop(int(killed)))
     assert finished and not any(finished & set(numbers) for numbers in logs.values())
     assert_same(tmp_path / "labels", expected)
@@ -144,7 +163,7 @@ def test_prompts_that_kill_every_worker_are_given_up(tmp_path, expected):
     assert f"died {MAX_ATTEMPTS} times at the prompts [4, 7]" in str(row["result"].error)
     worker.done = {4, 7}
     for _ in range(MAX_ATTEMPTS + 1):
-        assert worker({"indices": [4, 7]}) == [{"result": None}] * 2
+        assert worker({"indices": [4, 7]}) == [{"index": 4, "result": None}, {"index": 7, "result": None}]
 
 
 def fail(folder, sample, reference, answer):
@@ -157,7 +176,7 @@ def fail(folder, sample, reference, answer):
 @pytest.mark.slow
 def test_errors_of_the_task_reach_the_caller_once(tmp_path, cluster):
     with pytest.raises(KeyError, match="^'no such answer'$") as caught:
-        list(label_with_ray(tmp_path / "labels", partial(fail, tmp_path), workers=1))
+        label_with_ray(tmp_path / "labels", partial(fail, tmp_path), workers=1)
     assert "in fail" in str(caught.value.__cause__)
     assert sum(numbers.count("2") for numbers in read_logs(tmp_path).values()) == 1
     wait_for(lambda: not any(is_alive(pid) for pid in read_logs(tmp_path)))
@@ -170,12 +189,12 @@ def fail_to_load():
 @pytest.mark.slow
 def test_runs_that_cannot_start(tmp_path, expected):
     with pytest.raises(OSError, match="^no such model$"):
-        list(label_samples_with_ray(fail_to_load, make_task(), SAMPLES, tmp_path))
+        label_samples_with_ray(fail_to_load, make_task(), SAMPLES, tmp_path)
     with pytest.raises(ValueError, match="max_new_tokens was 16 and is now 15"):
-        next(label_with_ray(expected.folder, max_new_tokens=15))
-    assert list(label_with_ray(expected.folder)) == [None] * len(SAMPLES)
+        label_with_ray(expected.folder, max_new_tokens=15)
+    assert len(label_with_ray(expected.folder, on_prompt=stop_after(1)).done()) == len(SAMPLES)  # nothing to do
     with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
-        next(label_with_ray(tmp_path, workers=0))
+        label_with_ray(tmp_path, workers=0)
 
 
 @pytest.mark.slow
@@ -183,13 +202,14 @@ def test_local_and_ray_runs_resume_each_other(tmp_path, expected):
     def num_missing():
         return len(SAMPLES) - len(LabelStore(tmp_path).done())
 
-    assert len(list(islice(label_locally(tmp_path), 3))) == 3
+    with pytest.raises(Stopped):
+        label_locally(tmp_path, on_prompt=stop_after(3))
     before = num_missing()
-    run = label_with_ray(tmp_path, workers=1, block_size=2)
-    labels = list(islice(run, len(SAMPLES) - before + 1))
-    run.close()
-    assert labels[:-1] == [None] * (len(SAMPLES) - before) and labels[-1] is not None and 0 < num_missing() < before
-    assert sum(item is not None for item in label_locally(tmp_path)) > 0
+    assert before == len(SAMPLES) - 3
+    with pytest.raises(Stopped):
+        label_with_ray(tmp_path, workers=1, block_size=2, on_prompt=stop_after(1))
+    assert 0 < num_missing() < before
+    label_locally(tmp_path)
     assert_same(tmp_path, expected)
 
 
@@ -209,8 +229,12 @@ def test_a_killed_driver_leaves_only_labels(tmp_path, expected):
         from tests.labeling.test_ray import compare_slowly, label_with_ray
 
         folder = Path(sys.argv[1])
-        for _ in label_with_ray(folder / "labels", partial(compare_slowly, folder), workers=1, block_size=2):
+        def on_prompt(progress):
             print("done", flush=True)
+
+        label_with_ray(
+            folder / "labels", partial(compare_slowly, folder), workers=1, block_size=2, on_prompt=on_prompt
+        )
         """
     )
     driver = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -222,7 +246,7 @@ def test_a_killed_driver_leaves_only_labels(tmp_path, expected):
     assert workers
     wait_for(lambda: not any(is_alive(pid) for pid in workers))
     assert 0 < len(LabelStore(tmp_path / "labels").done()) < len(SAMPLES)
-    assert len(list(label_locally(tmp_path / "labels"))) == len(SAMPLES)
+    assert len(label_locally(tmp_path / "labels").done()) == len(SAMPLES)
     assert_same(tmp_path / "labels", expected)
 
 

@@ -51,4 +51,4 @@ def test_labels_equal_the_reference(threshold, suffix):
 
 def test_bad_settings():
     with pytest.raises(ValueError, match="got -1"):
-        SelfJudge(threshold=-1)
+        SelfJudge(max_log_likelihood_drop=-1)

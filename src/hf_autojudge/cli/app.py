@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -13,6 +14,7 @@ from hf_autojudge.cli.fit_command import fit
 from hf_autojudge.cli.generate_command import generate
 from hf_autojudge.cli.import_command import import_records
 from hf_autojudge.cli.label_command import label
+from hf_autojudge.provenance import __version__
 
 app = typer.Typer(
     name="hf-autojudge",
@@ -22,9 +24,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and use judges for assisted generation that keeps the draft's harmless mismatches.\n\n"
     "The four verbs, in order: **label** (find which mismatches are important) → **fit** (train the head) → "
-    "**calibrate** (choose its threshold) → **evaluate** (accuracy against speed). Without `--target` and `--draft` "
-    "every verb runs on the small pair that ships with the package. Start with `hf-autojudge demo`.",
+    "**calibrate** (choose its threshold) → **evaluate** (accuracy against speed). All read and write one folder, "
+    "`--output-dir`. Without other models `label` takes the small pair that ships with the package. Start with "
+    "`hf-autojudge demo`.",
 )
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(label)
 app.command("import")(import_records)
 for command in (fit, calibrate, evaluate, generate, demo):

@@ -2,87 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
-from hf_autojudge.cli import options
-from hf_autojudge.cli.loading import EMBEDDED, load_models, load_task, load_tokenizer
+from hf_autojudge.cli.arguments import EMBEDDED, ModelArguments, TaskArguments
+from hf_autojudge.cli.loading import load_models, load_task, load_tokenizer
+from hf_autojudge.cli.options import Group, with_options
 from hf_autojudge.cli.output import console
+from hf_autojudge.training import JudgeTrainer, JudgeTrainingArguments
 
-METHODS = ("autojudge", "selfjudge", "annotated")
 
-
+@with_options(
+    models=Group(ModelArguments),
+    task=Group(TaskArguments),
+    args=Group(
+        JudgeTrainingArguments,
+        *("output_dir", "labels_dir", "max_new_tokens", "method", "rollouts", "temperature"),
+        *("max_log_likelihood_drop", "num_suffix_tokens", "seed", "report_to", "run_name"),
+        max_samples="max_train_samples",
+        batch_size="label_batch_size",
+    ),
+)
 def label(
-    out: Annotated[Path, typer.Argument(help="Folder of the labels; an interrupted run continues where it stopped.")],
-    target: options.Target = EMBEDDED,
-    draft: options.Draft = EMBEDDED,
-    task: options.TaskName = None,
-    dataset: options.Dataset = None,
-    max_samples: options.MaxSamples = None,
-    max_new_tokens: options.MaxNewTokens = None,
-    method: Annotated[str, typer.Option(help=", ".join(METHODS) + ".")] = METHODS[0],
-    rollouts: Annotated[int, typer.Option(help="autojudge: sampled continuations per swap, for soft labels.")] = 0,
-    temperature: Annotated[float, typer.Option(help="autojudge: of the rollouts.")] = 0.7,
-    seed: Annotated[int, typer.Option(help="autojudge: of the rollouts.")] = 0,
-    threshold: Annotated[float, typer.Option(help="selfjudge: important above this loss of log-likelihood.")] = 5.0,
-    suffix: Annotated[int, typer.Option(help="selfjudge: number of tokens after the swap that are scored.")] = 20,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts labelled at the same time, per worker.")] = 16,
-    allow_code_execution: options.AllowCode = False,
-    engine: Annotated[str, typer.Option(help="local, or ray (several machines; needs the extra ray).")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="ray: processes, each with its own copy of the models.")] = 2,
+    args: JudgeTrainingArguments,
+    models: ModelArguments,
+    task: TaskArguments,
+    engine: Annotated[str, typer.Option(help="local, or ray (several workers; needs the extra ray).")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes, each with the models (ray).")] = 2,
     gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="ray: GPUs per worker. Default: 1 if the cluster has GPUs, else 0.")
+        float | None,
+        typer.Option(min=0, help="Number of GPUs per worker (ray). Default: 1 if there are any, else 0."),
     ] = None,
-    device: options.Device = "auto",
-    device_map: options.DeviceMap = None,
-    dtype: options.Dtype = "auto",
 ) -> None:
     """Find out which mismatches are important. The default method swaps in the draft's token, lets the target finish
-    the answer, and compares the outcomes.
+    the answer, and compares the outcomes. An interrupted run continues where it stopped.
 
-    Example: `hf-autojudge label labels --target Qwen/Qwen2.5-7B-Instruct --draft Qwen/Qwen2.5-0.5B-Instruct --task
-    gsm8k --max-samples 500`
+    Example: `hf-autojudge label --target-model-name-or-path Qwen/Qwen2.5-7B-Instruct --draft-model-name-or-path
+    Qwen/Qwen2.5-0.5B-Instruct --task gsm8k --max-samples 500`
     """
-    from hf_autojudge import labeling
-
     if engine not in ("local", "ray"):
         raise ValueError(f"--engine must be local or ray; got {engine!r}.")
-    if method not in METHODS:
-        raise ValueError(f"--method must be one of {', '.join(METHODS)}; got {method!r}.")
-    annotated = method == "annotated"
-    labelled_task = load_task("annotated_answers" if annotated else task, dataset, target, allow_code_execution)
-    load = partial(load_models, target, None if annotated else draft, device, dtype, device_map)
-    models = load() if engine == "local" else None
-    samples = labelled_task.load("train", max_samples)
-    if method == "autojudge":
-        chosen: Any = labeling.AutoJudge(rollouts, temperature, seed)
-    elif method == "selfjudge":
-        chosen = labeling.SelfJudge(threshold, suffix)
-    else:
-        chosen = labeling.Annotated(samples, models[2] if models else load_tokenizer(target))
-    if models:
-        labels = labeling.label_samples(*models, labelled_task, samples, out, max_new_tokens, chosen, batch_size)
+    target = models.target_model_name_or_path or EMBEDDED
+    draft = models.draft_model_name_or_path or (EMBEDDED if target == EMBEDDED else None)
+    annotated = args.method == "annotated"
+    if draft is None and not annotated:
+        raise ValueError("Name the draft, too, with --draft-model-name-or-path.")
+    models = replace(models, target_model_name_or_path=target, draft_model_name_or_path=None if annotated else draft)
+    labelled_task = load_task(task, target, "annotated_answers" if annotated else None, measure=False)
+    if engine == "local":
+        store = JudgeTrainer(*load_models(models), labelled_task, args).label()
     else:
         from hf_autojudge.labeling.ray import label_samples_with_ray
 
-        labels = label_samples_with_ray(
-            load,
+        samples = labelled_task.load("train", args.max_train_samples)
+        store = label_samples_with_ray(
+            partial(load_models, models),
             labelled_task,
             samples,
-            out,
+            args.labels_folder,
             workers=workers,
             gpus_per_worker=gpus_per_worker,
-            max_new_tokens=max_new_tokens,
-            method=chosen,
-            batch_size=batch_size,
+            method=args.labeling_method(samples, load_tokenizer(models)),
+            max_new_tokens=args.max_new_tokens,
+            batch_size=args.label_batch_size,
         )
-    for _ in tqdm(labels, total=len(samples), desc="Labelling", unit="prompt"):
-        pass
-    stored = labeling.LabelStore(out).labelled()
+    stored = store.labelled()
     mismatches = [mismatch for prompt in stored for mismatch in prompt.mismatches]
     share = sum(mismatch.important for mismatch in mismatches) / max(1, len(mismatches))
-    console.print(f"{out}: {len(stored)} prompts, {len(mismatches)} mismatches, {share:.1%} important.")
+    console.print(f"{store.folder}: {len(stored)} prompts, {len(mismatches)} mismatches, {share:.1%} important.")
+    console.print(f"Next: hf-autojudge fit --output-dir {args.output_dir}")

@@ -1,28 +1,79 @@
-"""Arguments and options that several commands share."""
+"""Options of a command from the fields of dataclasses, so that each is described once."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields
+from inspect import Parameter
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from hf_autojudge.cli.loading import TASKS
+TYPES = {"report_to": str}  # where the type of a field is none that an option can have
 
-Target = Annotated[str, typer.Option(help="The target model: Hub repository or folder.")]
-Draft = Annotated[str, typer.Option(help="The draft model: Hub repository or folder.")]
-TaskName = Annotated[
-    str | None,
-    typer.Option("--task", help=", ".join(TASKS) + ". Default: gsm8k; word_problems for the embedded pair."),
-]
-AllowCode = Annotated[
-    bool, typer.Option(help="Run programs that the models write (mbpp, humaneval), each in a sandbox.")
-]
-Dataset = Annotated[str | None, typer.Option(help="Samples: a Hub data set or a .jsonl/.json/.parquet/.csv file.")]
-MaxSamples = Annotated[int | None, typer.Option(min=1, help="Maximum number of samples.")]
-MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer. Default: the task's.")]
-NumAssistantTokens = Annotated[int | None, typer.Option(min=1, help="Candidate tokens in a round.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...; auto takes a GPU if there is one.")]
-DeviceMap = Annotated[str | None, typer.Option(help="auto spreads the target over several GPUs (needs accelerate).")]
-Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
-JudgeFolder = Annotated[Path, typer.Argument(help="Folder of the judge.")]
+
+class Group:
+    """Options from a dataclass whose fields' metadata hold their `help`.
+
+    Args:
+        arguments (`type`): The dataclass.
+        chosen (`str`): Fields that become options; without any and without `renamed`, all.
+        renamed (`str`): Further ones, as `option="field"`.
+    """
+
+    def __init__(self, arguments: type, *chosen: str, **renamed: str) -> None:
+        self.arguments = arguments
+        self.fields = {f.name: f for f in fields(arguments)}
+        self.options = {field: field for field in chosen} | renamed or {field: field for field in self.fields}
+
+    def parameters(self) -> Iterator[Parameter]:
+        """The options, for a command's signature."""
+        types = get_type_hints(self.arguments) | TYPES
+        for option, name in self.options.items():
+            field = self.fields[name]
+            annotation: Any = Annotated[types[name], _option(option, field, types[name])]
+            yield Parameter(option, Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+
+    def take(self, values: dict[str, Any]) -> Any:
+        """Make an instance of the dataclass from the values of its options, which are removed.
+
+        Raises:
+            ValueError: If the dataclass refuses one; the message names the option.
+        """
+        given = {field: values.pop(option) for option, field in self.options.items()}
+        try:
+            return self.arguments(**given)
+        except ValueError as error:
+            message = str(error)
+            for option, field in self.options.items():
+                if message.startswith(f"{field} "):
+                    message = f"--{option.replace('_', '-')}{message.removeprefix(field)}"
+            raise ValueError(message) from error
+
+
+def _option(option: str, field: Field, kind: Any) -> Any:
+    text = field.metadata["help"]
+    if field.default is False:  # a switch, without `--no-...`
+        return typer.Option(f"--{option.replace('_', '-')}", help=f"{text} Default: off.", show_default=False)
+    return typer.Option(help=f"{text} Repeatable." if "list" in str(kind) else text)
+
+
+def with_options(**groups: Group) -> Callable[[Callable], Callable]:
+    """Give a command the options of each group; the parameter of the group's name gets the instance."""
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(**{name: group.take(values) for name, group in groups.items()}, **values)
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        required = [p for p in own if p.default is Parameter.empty and p.name not in groups]
+        optional = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in own if p.default is not Parameter.empty]
+        parameters = [*required, *(p for group in groups.values() for p in group.parameters()), *optional]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate

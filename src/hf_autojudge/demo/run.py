@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from tqdm import tqdm
 
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
@@ -39,8 +35,9 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
 
     console.rule("1. label: which of the draft's mismatches change the answer?")
     samples = task.load("train", MAX_SAMPLES)
-    labelled = label_samples(target, draft, tokenizer, task, samples, labels, batch_size=BATCH_SIZE)
-    _take_for(seconds * LABEL_SHARE, labelled)
+    store = label_samples(
+        target, draft, tokenizer, task, samples, labels, batch_size=BATCH_SIZE, seconds=seconds * LABEL_SHARE
+    )
 
     console.rule("2. fit: a linear head on both models' hidden states")
     result = fit_store(target, draft, labels, num_assistant_tokens, features=FEATURES, validation_share=0.2)
@@ -52,12 +49,12 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
     console.rule("3. calibrate: which threshold keeps the task's accuracy?")
     thresholds = [row["threshold"] for row in result.head.config.thresholds if row["recall"] >= 0.7]
     choice, measured = calibrate_threshold(
-        result.head,
         target,
         draft,
         tokenizer,
         task,
         task.load("validation", MAX_SAMPLES),
+        result.head,
         MAX_ACCURACY_DROP,
         CONFIDENCE,
         thresholds=_spread(thresholds, 4),
@@ -66,22 +63,23 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
     console.print(choice.reason)
     result.head.config.threshold = choice.threshold
     calibration = asdict(choice) | {"settings": measured.settings}
-    save_judge(judge_folder, result.head, fit=result.metrics(), calibration=calibration)
+    fit = result.metrics() | {"labels": store.settings}
+    save_judge(judge_folder, result.head, fit=fit, calibration=calibration)
 
     console.rule("4. evaluate: accuracy against speed, on test problems")
     measured_thresholds = sorted({choice.threshold, *_spread(thresholds, 2)} - {0.0})
     frontier = measure_frontier(
         target,
         draft,
-        {"AutoJudge": result.head, "top-2": TopKRule(2)},
+        tokenizer,
         task,
+        task.load("test", MAX_SAMPLES),
+        {"AutoJudge": result.head, "top-2": TopKRule(2)},
         measured_thresholds,
-        tokenizer=tokenizer,
-        samples=task.load("test", MAX_SAMPLES),
         seconds=seconds * EVALUATE_SHARE,
     )
     frontier.to_json(judge_folder / "frontier.json")
-    plot_frontier(frontier, judge_folder / "frontier.png")
+    plot_frontier(frontier, judge_folder / "frontier.png", MAX_ACCURACY_DROP)
     write_card(judge_folder)
     console.print(frontier.table())
 
@@ -90,8 +88,8 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
     prompt = task.prompt(sample, tokenizer)
     options = {"max_new_tokens": task.max_new_tokens, "num_assistant_tokens": num_assistant_tokens}
     threshold = choice.threshold or measured_thresholds[-1]
-    exact = trace_answer(target, draft, ExactMatchRule(), tokenizer, prompt, **options)
-    judged = trace_answer(target, draft, result.head, tokenizer, prompt, judge_threshold=threshold, **options)
+    exact = trace_answer(target, draft, tokenizer, prompt, ExactMatchRule(), **options)
+    judged = trace_answer(target, draft, tokenizer, prompt, result.head, judge_threshold=threshold, **options)
     answer_page(sample["question"], exact, judged, out / "answer.html")
     console.print(
         "plain: both models chose it; yellow: the draft's, accepted by the judge; blue: the target's correction",
@@ -105,19 +103,6 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
     )
     for path in ("judge/README.md", "judge/frontier.json", "judge/frontier.png", "answer.html"):
         console.print(f"Written: {out / path}")
-
-
-def _take_for(seconds: float, prompts: Iterator[Any]) -> None:
-    """Take prompts until the time is over; the progress bar counts seconds."""
-    start = time.monotonic()
-    bar_format = "{l_bar}{bar}| {n}/{total} s{postfix}"
-    with tqdm(total=round(seconds), desc="Labelling", bar_format=bar_format) as bar:
-        for count, _ in enumerate(prompts, start=1):
-            spent = time.monotonic() - start
-            bar.update(min(round(spent), bar.total) - bar.n)
-            bar.set_postfix_str(f"{count} prompts, {count / spent:.1f} per second")
-            if spent > seconds:
-                return
 
 
 def _spread(thresholds: list[float], n: int) -> list[float]:

@@ -1,5 +1,4 @@
-"""The fourth verb, evaluate: accuracy against speed, and single answers token by token. Needs
-`pip install hf_autojudge[eval]`."""
+"""The fourth verb, evaluate: accuracy against speed, and single answers token by token."""
 
 from hf_autojudge.evaluation.benchmark import measure_frontier
 from hf_autojudge.evaluation.metrics import load_metric

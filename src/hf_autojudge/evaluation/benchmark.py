@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.decoding.candidates import DraftLength
@@ -16,6 +15,7 @@ from hf_autojudge.evaluation.baselines import EXACT, PLAIN, DecodingStrategy, de
 from hf_autojudge.evaluation.metrics import load_metric
 from hf_autojudge.evaluation.report import Frontier, Questions, make_point
 from hf_autojudge.judges import Judge
+from hf_autojudge.progress import Progress
 from hf_autojudge.provenance import command_line, versions
 from hf_autojudge.runners.base import end_tokens, unwrap_peft
 from hf_autojudge.tasks.base import Sample, Task
@@ -24,13 +24,12 @@ from hf_autojudge.tasks.base import Sample, Task
 def measure_frontier(
     target: PreTrainedModel,
     draft: PreTrainedModel,
-    judges: Judge | Mapping[str, Judge],
-    task: Task,
-    thresholds: Sequence[float],
-    *,
     tokenizer: PreTrainedTokenizerBase,
-    samples: Sequence[Sample] | None = None,
-    max_samples: int | None = None,
+    task: Task,
+    samples: Sequence[Sample],
+    judges: Judge | Mapping[str, Judge],
+    thresholds: Sequence[float] = (),
+    *,
     max_new_tokens: int | None = None,
     num_assistant_tokens: int | None = None,
     baselines: bool = True,
@@ -46,13 +45,12 @@ def measure_frontier(
 
     Args:
         target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
+        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
+        task ([`Task`]): Makes prompts and checks outcomes.
+        samples (`Sequence[Sample]`): Questions, for instance `task.load("test", 500)`.
         judges ([`Judge`] or `Mapping[str, Judge]`): By name. A judge with a threshold runs at each of `thresholds`, a
             rule without one once.
-        task ([`Task`]): Makes prompts and checks outcomes.
-        thresholds (`Sequence[float]`): In [0, 1].
-        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
-        samples (`Sequence[Sample]`, *optional*): Questions; those of the task's `"test"` split by default.
-        max_samples (`int`, *optional*): Maximum number of questions.
+        thresholds (`Sequence[float]`, *optional*): In [0, 1]; needed if a judge has a threshold.
         max_new_tokens (`int`, *optional*): Maximum length of an answer; the task's by default.
         num_assistant_tokens (`int`, *optional*): Candidate tokens per round, for every strategy. By default that of
             the target's generation config, then the draft's, then the first judge that names a number, then 20.
@@ -60,23 +58,19 @@ def measure_frontier(
             assisted generation. Exact matching in our own loop ("threshold 0") always runs.
         seconds (`float`, *optional*): Start no further question after this time; at least one is answered.
         seed (`int`, *optional*, defaults to `0`): Of the order of strategies and of the bootstrap.
-        progress (`bool`, *optional*, defaults to `True`): Show a progress bar.
+        progress (`bool`, *optional*, defaults to `True`): Show the questions answered and the time left.
 
     Returns:
         [`Frontier`]
 
     Raises:
-        ImportError: If `evaluate` is not installed.
         ValueError: If there are no samples, a threshold is not in [0, 1], a name occurs twice, or a number is below 1.
     """
     target, draft = unwrap_peft(target), unwrap_peft(draft)
     metric = load_metric()
     named = dict(judges) if isinstance(judges, Mapping) else {_name(judges): judges}
-    samples = list(task.load("test", max_samples) if samples is None else samples[:max_samples])
     if not samples:
-        raise ValueError(
-            f"There are no samples to measure {task.name} on (max_samples={max_samples}); pass one or more."
-        )
+        raise ValueError(f"There are no samples to measure {task.name} on; pass one or more.")
     suggested = [judge.num_assistant_tokens for judge in named.values()]
     length = DraftLength.resolve(target, draft, suggested, num_assistant_tokens=num_assistant_tokens)
     num_assistant_tokens = length.num_assistant_tokens
@@ -92,20 +86,26 @@ def measure_frontier(
     began = time.monotonic()
     for strategy in strategies:  # untimed: allocators, compilers and caches settle
         _timed(strategy, task.prompt(samples[0], tokenizer), target.device)
-    for index, sample in enumerate(tqdm(samples, f"Frontier of {task.name}", unit="question", disable=not progress)):
-        if seconds is not None and index > 0 and time.monotonic() - began > seconds:
-            samples = samples[:index]
-            break
-        prompt = task.prompt(sample, tokenizer)
-        for strategy in order.sample(strategies, len(strategies)):
-            new_tokens, target_calls, duration = _timed(strategy, prompt, target.device)
-            new_tokens = _up_to_end(new_tokens, ends)
-            answers[strategy.name].append(tokenizer.decode(new_tokens, skip_special_tokens=True))
-            measured = questions[strategy.name]
-            measured.new_tokens.append(len(new_tokens))
-            measured.target_calls.append(target_calls)
-            measured.seconds.append(round(duration, 5))
-            measured.capped.append(int(not new_tokens or new_tokens[-1] not in ends))
+    total, unit = (len(samples), "questions") if seconds is None else (seconds, "s")
+    with Progress(f"Measuring {len(strategies)} strategies", total, unit, disable=not progress) as bar:
+        for index, sample in enumerate(samples):
+            if seconds is not None and index > 0 and time.monotonic() - began > seconds:
+                samples = samples[:index]
+                break
+            prompt = task.prompt(sample, tokenizer)
+            for number, strategy in enumerate(order.sample(strategies, len(strategies))):
+                new_tokens, target_calls, duration = _timed(strategy, prompt, target.device)
+                new_tokens = _up_to_end(new_tokens, ends)
+                answers[strategy.name].append(tokenizer.decode(new_tokens, skip_special_tokens=True))
+                measured = questions[strategy.name]
+                measured.new_tokens.append(len(new_tokens))
+                measured.target_calls.append(target_calls)
+                measured.seconds.append(round(duration, 5))
+                measured.capped.append(int(not new_tokens or new_tokens[-1] not in ends))
+                if seconds is None:
+                    bar.set(index + (number + 1) / len(strategies))
+                else:
+                    bar.set(min(seconds, time.monotonic() - began), f"{index + 1} questions")
 
     for name, predictions in answers.items():
         scores = metric.compute(

@@ -2,103 +2,169 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from itertools import cycle, groupby
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hf_autojudge.evaluation.baselines import ASSISTED, EXACT, PLAIN
-from hf_autojudge.evaluation.report import Frontier, Interval, Point
+from hf_autojudge.evaluation.panel import QUIET, Line, Panel, Series, strip_rows
+from hf_autojudge.evaluation.report import Frontier, Point
 from hf_autojudge.provenance import replacing
 
-# The palette of Okabe and Ito, which color-blind readers can tell apart
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The palette of Okabe and Ito, which color-blind readers can tell apart. With one marker more than colors, 42 rules
+# differ in one of the two.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BASELINES = {PLAIN: ("#000000", "*", 130), ASSISTED: ("#8a8a8a", "s", 120), EXACT: ("#000000", "D", 44)}
+MARKERS = ("^", "v", "P", "X", "<", ">", "p")
+BASELINES = {
+    PLAIN: ("target alone (greedy)", "#000000", "*", 120),
+    ASSISTED: (ASSISTED, "#9a9a9a", "s", 90),
+    EXACT: ("threshold 0 (lossless)", "#000000", "D", 30),
+}
+MIN_SPAN = 4.0  # points of accuracy that the axis shows at least
+RANGE_INCHES, ROW_INCHES, LEGEND_INCHES = 2.7, 0.2, 0.2  # heights of the accuracy axis, a strip's row, a legend's row
+OTHER_INCHES = 1.05  # height of the title and the labels
 
 
-def plot_frontier(frontier: Frontier, path: str | os.PathLike) -> None:
-    """Plot accuracy against accepted tokens per target call: a line over thresholds for each judge, a marker for each
-    rule and baseline, bars for the 95% intervals.
+def plot_frontier(frontier: Frontier, path: str | os.PathLike, max_accuracy_drop: float | None = None) -> None:
+    """Plot accuracy against accepted tokens per target call and, beside it, against tokens/s: a line over thresholds
+    for each judge, a marker for each rule and baseline, bars for the 95% intervals.
+
+    The accuracy axis covers all judges and baselines, and rules of similar accuracy. Rules far below are drawn in a
+    grey strip under it, with their accuracy beside the marker. The target alone always yields one token per call, so
+    the left panel shows only its accuracy, as a line.
 
     Args:
         frontier ([`Frontier`])
         path (`str` or `os.PathLike`): A `.png`, `.svg` or `.pdf` file; written atomically.
+        max_accuracy_drop (`float`, *optional*): Draws the accuracy limit: the reference's accuracy minus this share,
+            where 0.01 is one percentage point.
 
     Raises:
-        ImportError: If matplotlib is not installed.
+        ValueError: If `max_accuracy_drop` is not in (0, 1).
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Plotting needs the package matplotlib: pip install hf_autojudge[eval].") from error
-
-    figure = Figure(figsize=(8, 5), dpi=160, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    colors, markers = cycle(COLORS), cycle("^vPX<>")
-    for name, group in groupby(frontier.points, key=lambda point: point.judge):
-        points = list(group)
-        x, y = [p.accepted for p in points], [100 * p.accuracy for p in points]
-        is_curve = points[0].threshold is not None
-        if is_curve:
-            color = next(colors)
-            label = f"{name} (numbers: threshold)"
-            axes.plot(x, y, "-o", color=color, linewidth=2, markersize=6, label=label, zorder=3)
-        else:
-            color, marker, size = BASELINES[name] if name in BASELINES else (next(colors), next(markers), 64)
-            axes.scatter(x, y, color=color, marker=marker, s=size, label=name, zorder=4)
-        _draw_intervals(axes, points, color)
-        if is_curve:
-            _label_thresholds(axes, points, color)
-
-    s = frontier.settings
-    title = f"{s['task']}: {s['n']} questions, {s['num_assistant_tokens']} candidate tokens per round"
-    axes.set_title(title, loc="left", fontsize=12)
-    axes.set_xlabel("accepted tokens per target call")
-    axes.set_ylabel("accuracy (%)")
-    axes.grid(color="#e3e3e3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.06, y=0.08)
-    axes.legend(frameon=False, fontsize=9.5, loc="best")
+    figure = frontier_figure(frontier, max_accuracy_drop)
     with replacing(path) as beside:
         figure.savefig(beside)
 
 
-def _draw_intervals(axes: Any, points: list[Point], color: str) -> None:
-    def lengths(value: float, interval: Interval, factor: float = 1.0) -> tuple[float, float]:
-        return factor * max(0.0, value - interval[0]), factor * max(0.0, interval[1] - value)
+def frontier_figure(frontier: Frontier, max_accuracy_drop: float | None = None) -> Figure:
+    """The figure that [`plot_frontier`] writes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    axes.errorbar(
-        [p.accepted for p in points],
-        [100 * p.accuracy for p in points],
-        xerr=list(zip(*(lengths(p.accepted, p.accepted_interval) for p in points), strict=True)),
-        yerr=list(zip(*(lengths(p.accuracy, p.accuracy_interval, 100) for p in points), strict=True)),
-        fmt="none",
-        ecolor=color,
-        alpha=0.3,
-        elinewidth=1.1,
-        zorder=2,
+    s, series, lines = frontier.settings, _series(frontier.points), _lines(frontier, max_accuracy_drop)
+    low, high, below = _accuracy_range(frontier.points, lines)
+    legend_columns = min(4, max(1, 96 // (6 + max(len(each.label) for each in series))))
+    legend_rows = math.ceil(len(series) / legend_columns)
+
+    figure = Figure(dpi=160, layout="constrained", facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    panels = [
+        Panel(left, "accepted", [each for each in series if each.judge != PLAIN]),
+        Panel(right, "tokens_per_second", series, edge=_far_left(frontier.points)),
+    ]
+    rows = strip_rows(panels, below)
+    bottom = low - (high - low) * ROW_INCHES * len(rows) / RANGE_INCHES
+    figure.set_size_inches(8, OTHER_INCHES + RANGE_INCHES + ROW_INCHES * len(rows) + LEGEND_INCHES * legend_rows)
+    left.set_ylim(bottom, high)
+    left.set_yticks([tick for tick in left.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
+    for panel in panels:
+        panel.draw(lines, below)
+        if rows:
+            panel.draw_strip(rows, bottom, low)
+
+    questions = f"{s['n']} question" + "s" * (s["n"] != 1)
+    title = figure.suptitle(
+        f"{s['task']}: {questions}, {s['num_assistant_tokens']} candidate tokens per round", ha="left", fontsize=12
     )
-
-
-def _label_thresholds(axes: Any, points: list[Point], color: str) -> None:
-    """Write each threshold at its point, with a white outline; of points that lie close together only at the last."""
-    from matplotlib.patheffects import withStroke
-
-    low, high = axes.get_xlim()
-    room = 0.05 * (high - low)
-    following = [*(p.accepted for p in points[1:]), float("inf")]
-    for point, next_accepted in zip(points, following, strict=True):
-        if abs(next_accepted - point.accepted) < room:
-            continue
-        axes.annotate(
-            f"{point.threshold:.3g}",
-            (point.accepted, 100 * point.accuracy),
-            xytext=(5, 6),
+    notes = ["Bars: 95% intervals."]
+    notes += ["Numbers: thresholds."] * any(each.is_curve for each in series)
+    notes += ["Arrow: left of the axis."] * (panels[1].edge is not None)
+    notes += ["Grey strip: lower accuracies, not to scale."] * bool(below)
+    left.set_title(" ".join(notes), loc="left", fontsize=9, color=QUIET)
+    for line in lines:
+        right.annotate(
+            line.text,
+            (1, line.accuracy),
+            xycoords=("axes fraction", "data"),
+            xytext=(5, 0),
             textcoords="offset points",
-            fontsize=8,
-            color=color,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            zorder=5,
+            fontsize=8.5,
+            color=QUIET,
+            va="bottom" if line.style == "-" else "top",
         )
+    left.set_ylabel("accuracy (%)")
+    left.set_xlabel("accepted tokens per target call")
+    right.set_xlabel(f"tokens/s ({s['device_name']})")
+    figure.legend(
+        *right.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=legend_columns,
+        frameon=False,
+        fontsize=9,
+    )
+    canvas.draw()  # settles the layout
+    title.set_x(left.get_position().x0)
+    for panel in panels:
+        panel.label_thresholds(lines)
+    return figure
+
+
+def _series(points: Sequence[Point]) -> list[Series]:
+    """Judges with thresholds come first and get the first colors."""
+    groups = [list(group) for _, group in groupby(points, key=lambda point: point.judge)]
+    groups.sort(key=lambda group: group[0].threshold is None)
+    colors, markers, series = cycle(COLORS), cycle(MARKERS), []
+    for group in groups:
+        name = group[0].judge
+        if name in BASELINES:
+            style = BASELINES[name]
+        elif group[0].threshold is not None:
+            style = (name, next(colors), "o", 36)
+        else:
+            style = (name, next(colors), next(markers), 52)
+        series.append(Series(name, group, *style))
+    return series
+
+
+def _lines(frontier: Frontier, max_accuracy_drop: float | None) -> list[Line]:
+    """The accuracy of the target alone, and the accuracy limit."""
+    alone = [100 * p.accuracy for p in frontier.points if p.judge == PLAIN]
+    lines = [Line(accuracy, f"target alone\n{accuracy:.1f}%", "-") for accuracy in alone]
+    if max_accuracy_drop is None:
+        return lines
+    if not 0 < max_accuracy_drop < 1:
+        raise ValueError(
+            f"max_accuracy_drop is a share in (0, 1), 0.01 for one percentage point; got {max_accuracy_drop}."
+        )
+    drop = 100 * max_accuracy_drop
+    reference = 100 * frontier[frontier.settings["reference"]].accuracy
+    return [*lines, Line(reference - drop, f"limit:\n-{drop:.3g} point{'s' * (drop != 1)}", "--")]
+
+
+def _accuracy_range(points: Sequence[Point], lines: Sequence[Line]) -> tuple[float, float, list[Point]]:
+    """The limits of the accuracy axis in percent, and the rules far below it."""
+    covered = [p for p in points if p.threshold is not None or p.judge in BASELINES]
+    low = min([100 * p.accuracy_interval[0] for p in covered] + [line.accuracy for line in lines])
+    high = max(100 * p.accuracy_interval[1] for p in points)
+    missing = max(0.0, MIN_SPAN - (high - low)) / 2
+    low, high = low - missing, high + missing
+    floor, room = low - (high - low) / 2, 0.06 * (high - low)
+    below = [p for p in points if 100 * p.accuracy < floor]
+    low = min([low] + [100 * p.accuracy_interval[0] for p in points if p not in below]) - room
+    return (max(low, floor) if below else low), high + room, below
+
+
+def _far_left(points: Sequence[Point]) -> Point | None:
+    """The target alone, if its tokens/s would take more than a third of the axis from the others."""
+    alone = [p for p in points if p.judge == PLAIN]
+    others = [p.tokens_per_second for p in points if p.judge != PLAIN]
+    if alone and others and min(others) - alone[0].tokens_per_second > (max(others) - min(others)) / 2:
+        return alone[0]
+    return None

@@ -74,9 +74,9 @@ class _RecordingJudge:
 def trace_answer(
     target: PreTrainedModel,
     draft: PreTrainedModel,
-    judge: Judge,
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: Sequence[int],
+    judge: Judge,
     *,
     max_new_tokens: int,
     num_assistant_tokens: int | None = None,
@@ -86,9 +86,9 @@ def trace_answer(
 
     Args:
         target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
-        judge ([`Judge`]): Decides which mismatches are accepted.
         tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
         prompt_ids (`Sequence[int]`): Token ids.
+        judge ([`Judge`]): Decides which mismatches are accepted.
         max_new_tokens (`int`): Maximum number of new tokens.
         num_assistant_tokens (`int`, *optional*): Candidate tokens per round; see [`JudgedDecoding`].
         judge_threshold (`float`, *optional*): Overrides the judge's own, in [0, 1].

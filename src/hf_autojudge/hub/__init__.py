@@ -1,6 +1,6 @@
-"""Save a judge and its reports to a folder, and write its model card, ready for the Hub."""
+"""Save a judge and its reports to a folder, write its model card, and upload the folder to the Hub."""
 
 from hf_autojudge.hub.card import write_card
-from hf_autojudge.hub.folder import save_judge
+from hf_autojudge.hub.folder import push_judge, save_judge
 
-__all__ = ["save_judge", "write_card"]
+__all__ = ["push_judge", "save_judge", "write_card"]

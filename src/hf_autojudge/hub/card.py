@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from hf_autojudge.evaluation.report import Frontier, Interval
 from hf_autojudge.judges import AutoJudgeConfig
+from hf_autojudge.judges.configuration_autojudge import SCALARS, reads_draft
 from hf_autojudge.provenance import read_json, replacing
 
 PLOT = "frontier.png"
@@ -28,12 +29,13 @@ def write_card(
     license_id: str = "apache-2.0",
 ) -> ModelCard:
     """Write `README.md` into a judge's folder. Sections whose data are neither given nor in the folder are left out.
+    The accuracy limit and its confidence come from the folder's `calibration.json`.
 
     Args:
         folder (`str` or `os.PathLike`): Where the judge is saved. If it holds `frontier.png`, the card shows it.
         config ([`AutoJudgeConfig`], *optional*): Of the judge; the folder's by default.
         metrics (`Mapping[str, Any]`, *optional*): `FitResult.metrics()`: `auc`, `c`, `n_train`, `n_validation`,
-            `share_important`. The folder's `fit.json` by default.
+            `share_important`; and `labels`, the settings of the [`LabelStore`]. The folder's `fit.json` by default.
         frontier ([`Frontier`], *optional*): Measured points; the folder's `frontier.json` by default.
         repo_id (`str`, *optional*): The judge's name on the Hub, for the usage code; the folder's name by default.
         license_id (`str`, *optional*, defaults to `"apache-2.0"`): A license identifier of the Hub.
@@ -44,10 +46,11 @@ def write_card(
     folder = Path(folder)
     if config is None:
         config = AutoJudgeConfig.from_pretrained(folder)
-    if metrics is None and (folder / "fit.json").exists():
-        metrics = read_json(folder / "fit.json")
+    if metrics is None:
+        metrics = read_json(folder / "fit.json") if (folder / "fit.json").exists() else {}
     if frontier is None and (folder / "frontier.json").exists():
         frontier = Frontier.from_json(folder / "frontier.json")
+    calibration = read_json(folder / "calibration.json") if (folder / "calibration.json").exists() else {}
     # A local path means nothing on another machine, and the Hub refuses it in the front matter
     embedded = (config.target or "").startswith(EMBEDDED)
     named = [n for n in (config.target, config.draft) if n is not None and not _is_path(n) and not embedded]
@@ -58,16 +61,24 @@ def write_card(
         tags=["autojudge", "judge-decoding", "speculative-decoding", "assisted-generation"],
         base_model=named or None,
     )
+    head = f"a head with one hidden layer of {config.hidden_size} units" if config.hidden_size else "a logistic head"
+    needs_draft = any(map(reads_draft, config.features))
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
         repo_id=repo_id or folder.resolve().name,
+        head=head,
+        reads=_reads(config),
+        needs_draft=needs_draft,
+        models="this pair of models" if config.draft or needs_draft else "this target",
         target=config.target if config.target in named else "path/to/target",
         draft=config.draft if config.draft in named else "path/to/draft",
         embedded=embedded,
         facts=_facts_table(config),
-        fit=_fit_table(metrics or {}),
-        calibration=_calibration_table(config.thresholds),
+        labels=metrics.get("labels", {}),
+        fit=_fit_table(metrics),
+        thresholds=_thresholds_table(config.thresholds),
+        calibration=_calibration_section(calibration),
         frontier=_frontier_section(frontier, (folder / PLOT).exists()),
     )
     with replacing(folder / "README.md") as beside:
@@ -91,9 +102,11 @@ def _facts_table(config: AutoJudgeConfig) -> str:
             return None
         return f"`{Path(name).name if _is_path(name) else name}`" + (f" at `{revision}`" if revision else "")
 
-    parameters = f"{config.input_size} weights and a bias"
+    parameters = f"{config.input_size} weight{'s' * (config.input_size != 1)} and a bias"
     if config.hidden_size:
-        parameters = f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size}"
+        parameters = (
+            f"{config.hidden_size * (config.input_size + 2) + 1}: a hidden layer of {config.hidden_size} units"
+        )
 
     facts = {
         "Target": model(config.target, config.target_revision),
@@ -108,10 +121,19 @@ def _facts_table(config: AutoJudgeConfig) -> str:
     return markdown_table(("", ""), [(name, value) for name, value in facts.items() if value is not None])
 
 
+def _reads(config: AutoJudgeConfig) -> str:
+    hidden = [f for f in config.features if f not in SCALARS]
+    models = [role for role in ("target", "draft") if any(f.endswith(f".{role}") for f in hidden)]
+    parts = [f"hidden states of the {' and the '.join(models)}"] if models else []
+    if len(hidden) < len(config.features):
+        parts.append("figures of the next-token distributions")
+    return " and ".join(parts)
+
+
 def _fit_table(metrics: Mapping[str, Any]) -> str:
     names = {
-        "n_train": ("Mismatches fitted on", "{}"),
-        "n_validation": ("Mismatches validated on (other prompts)", "{}"),
+        "n_train": ("Labels fitted on", "{}"),
+        "n_validation": ("Labels kept for validation (of other prompts)", "{}"),
         "share_important": ("Share that is important", "{:.1%}"),
         "auc": ("Validation ROC-AUC", "{:.3f}"),
         "c": ("C (inverse L2 penalty)", "{:.3g}"),
@@ -120,13 +142,36 @@ def _fit_table(metrics: Mapping[str, Any]) -> str:
     return markdown_table(("", ""), rows) if rows else ""
 
 
-def _calibration_table(rows: Sequence[Mapping[str, float]]) -> str:
+def _thresholds_table(rows: Sequence[Mapping[str, float]]) -> str:
     cells = [(f"{row['threshold']:.4g}", f"{row['recall']:.1%}", f"{row['accepted']:.1%}") for row in rows]
-    return markdown_table(("threshold", "important rejected", "mismatches accepted"), cells) if rows else ""
+    return markdown_table(("threshold", "important rejected", "all accepted"), cells) if rows else ""
+
+
+def _calibration_section(calibration: Mapping[str, Any]) -> str:
+    """From `calibration.json`: a `ThresholdChoice` and the settings it was measured with."""
+    parts = []
+    limit, confidence = calibration.get("max_accuracy_drop"), calibration.get("confidence")
+    if limit is not None and confidence is not None:
+        points = "1 point" if limit == 0.01 else f"{100 * limit:.3g} points"
+        parts.append(
+            f"Calibration allowed a loss of at most {points} of task accuracy against threshold 0, with "
+            f"{100 * confidence:.3g}% confidence."
+        )
+    if calibration.get("reason"):
+        parts.append(calibration["reason"])
+    text = " ".join(parts)
+    if rows := calibration.get("rows"):
+        cells = [
+            (f"{row['threshold']:.4g}", *(f"{100 * row[key]:.2f}" for key in ("accuracy_drop", "upper_bound")))
+            for row in rows
+        ]
+        header = ("threshold", "points lost", "upper bound")
+        text += "\n\n" + markdown_table(header, cells)
+    return text.strip()
 
 
 def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:
-    parts = [f"![Accuracy against accepted tokens per target call]({PLOT})"] if has_plot else []
+    parts = [f"![Accuracy against accepted tokens per target call and against tokens/s]({PLOT})"] if has_plot else []
     if frontier is not None:
         s = frontier.settings
         parts.append(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import Job, LabelingMethod, SameOutcome
 from hf_autojudge.labeling.pair import Pair
+from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.store import LabelStore
+from hf_autojudge.progress import Progress
 from hf_autojudge.provenance import model_names
 from hf_autojudge.tasks.base import Sample, Task
 
@@ -25,11 +28,16 @@ def label_samples(
     task: Task,
     samples: Sequence[Sample],
     folder: str | os.PathLike,
-    max_new_tokens: int | None = None,
+    *,
     method: LabelingMethod | None = None,
+    max_new_tokens: int | None = None,
     batch_size: int = 16,
-) -> Iterator[LabelledPrompt | None]:
-    """Label samples of a task and keep the labels in a [`LabelStore`]; samples already labelled there are skipped.
+    seconds: float | None = None,
+    progress: bool = True,
+    on_prompt: Callable[[LabelingProgress], None] | None = None,
+) -> LabelStore:
+    """Label samples of a task and keep the labels in a [`LabelStore`]; samples already labelled there are skipped. A
+    run may be stopped at any time and resumed: the labels of a prompt are written as soon as it is done.
 
     Args:
         target ([`PreTrainedModel`])
@@ -38,13 +46,17 @@ def label_samples(
         task ([`Task`]): Makes prompts and compares outcomes.
         samples (`Sequence[Sample]`): Training samples; a sample's index is its position here.
         folder (`str` or `Path`): The store.
-        max_new_tokens (`int`, *optional*): Length limit of an answer; the task's by default.
         method ([`LabelingMethod`], *optional*): [`AutoJudge`] (default), [`SelfJudge`] or [`Annotated`], with their
             settings.
+        max_new_tokens (`int`, *optional*): Maximum length of an answer, in tokens; the task's by default.
         batch_size (`int`, *optional*, defaults to `16`): Prompts at a time. In float32 the labels do not depend on it.
+        seconds (`float`, *optional*): Stop after the first prompt that is done after this time.
+        progress (`bool`, *optional*, defaults to `True`): Show the mismatches found, the target's speed and the time
+            left: in a bar or, where standard error is no terminal, in a line every 30 seconds.
+        on_prompt (`Callable[[LabelingProgress], None]`, *optional*): Called after each labelled prompt.
 
-    Yields:
-        First `None` for each sample that the store already has, then the new labels of each sample as it is done.
+    Returns:
+        The [`LabelStore`].
 
     Raises:
         ValueError: If the store was made with other settings or other samples, or a prompt is empty.
@@ -61,11 +73,23 @@ def label_samples(
         make_job(pair, index, prompt, samples[index], task, tokenizer, limit)
         for index, prompt in samples_to_label(store, task, samples, tokenizer)
     ]
-    for _ in range(len(samples) - len(jobs)):
-        yield None
-    for index, labels in pair.run(method, jobs, batch_size, task.threads):
-        store.add(index, labels)
-        yield labels
+    done = len(samples) - len(jobs)
+    with labeling_progress(len(samples), done, seconds, progress) as state:
+        for index, labels in pair.run(method, jobs, batch_size, task.threads, state):
+            store.add(index, labels)
+            if on_prompt is not None:
+                on_prompt(state)
+            if seconds is not None and state.seconds > seconds:
+                break
+    return store
+
+
+@contextmanager
+def labeling_progress(num_prompts: int, done: int, seconds: float | None, show: bool) -> Iterator[LabelingProgress]:
+    """The progress of a run, shown whenever it changes."""
+    total, unit, initial = (num_prompts, "prompts", done) if seconds is None else (seconds, "s", 0)
+    with Progress("Labelling", total, unit, initial, disable=not show) as bar:
+        yield LabelingProgress(num_prompts, done, on_change=lambda state: state.show(bar, seconds))
 
 
 def samples_to_label(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -11,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from hf_autojudge.labeling.completion import Limits
 from hf_autojudge.labeling.methods.base import Job, LabelingMethod
 from hf_autojudge.labeling.predictions import Predictor
+from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.scheduler import Search, run_searches
 from hf_autojudge.runners.base import end_tokens, unwrap_peft, vocab_size
@@ -54,10 +56,15 @@ class Pair:
         return Limits(len(prompt), len(prompt) + max_new_tokens, self.end_tokens)
 
     def run(
-        self, method: LabelingMethod, jobs: Sequence[Job], batch_size: int, threads: int = 0
+        self,
+        method: LabelingMethod,
+        jobs: Sequence[Job],
+        batch_size: int,
+        threads: int = 0,
+        progress: LabelingProgress | None = None,
     ) -> Iterator[tuple[int, LabelledPrompt]]:
         """Label prompts, `batch_size` at a time, and yield a job's index and its labels as each finishes. Outcomes are
-        compared in `threads` threads, or with 0 in the caller's.
+        compared in `threads` threads, or with 0 in the caller's. `progress` is kept up to date.
 
         Raises:
             ValueError: For a batch size below 1, or a prompt that with its answer is longer than a table of learned
@@ -67,6 +74,7 @@ class Pair:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
         if not jobs:
             return
+        progress = LabelingProgress(len(jobs)) if progress is None else progress
         longest = max(job.limits.max_length for job in jobs)
         for name, model in self.models.items():
             _check_positions(name, model, jobs)
@@ -78,7 +86,10 @@ class Pair:
             for name, model in self.models.items()
         }
         slots = min(predictor.num_sequences for predictor in predictors.values())
-        for number, labels in run_searches(self._searches(method, jobs, slots), predictors, threads):
+        searches = self._searches(method, [progress.watched(job) for job in jobs], slots)
+        after_pass = partial(progress.after_pass, predictors["target"])
+        for number, labels in run_searches(searches, predictors, threads, after_pass):
+            progress.add(jobs[number].index, labels)
             yield jobs[number].index, labels
 
     def _searches(self, method: LabelingMethod, jobs: Sequence[Job], slots: int) -> Iterator[Search[LabelledPrompt]]:

@@ -67,6 +67,9 @@ class Predictor:
         num_sequences (`int`): Sequences at a time; its attribute is 1 if the model runs one at a time.
         max_length (`int`): The longest sequence, in tokens.
         num_predictable (`int`): Only tokens with ids below this are predicted.
+
+    Attributes:
+        num_tokens (`int`): Tokens that the model has read so far, without padding.
     """
 
     def __init__(self, model: PreTrainedModel, num_sequences: int, max_length: int, num_predictable: int) -> None:
@@ -80,6 +83,7 @@ class Predictor:
             num_sequences = 1
             self._runner = DynamicRunner(model)
         self.num_sequences = num_sequences
+        self.num_tokens = 0
         self._num_predictable = num_predictable
         self._pass_overhead = PASS_OVERHEAD.get(model.device.type, PASS_OVERHEAD_ELSEWHERE)
         self._cached: list[list[int]] = [[] for _ in range(num_sequences)]  # what each slot of the batch holds
@@ -89,6 +93,7 @@ class Predictor:
         uncached = {
             slot: len(request.tokens) - _num_shared(self._cached[slot], request) for slot, request in requests.items()
         }
+        self.num_tokens += sum(uncached.values())
         most = PASS_LOGITS // max(request.count for request in requests.values())
         predictions: dict[int, Prediction] = {}
         for slots in _similar(uncached, self._pass_overhead, most):

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_autojudge.labeling.local import make_job, samples_to_label, store_settings
+from hf_autojudge.labeling.local import labeling_progress, make_job, samples_to_label, store_settings
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.labeling.pair import Pair
+from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.tasks.base import Sample, Task
@@ -42,13 +43,15 @@ def label_samples_with_ray(
     folder: str | os.PathLike,
     *,
     workers: int = 2,
-    max_new_tokens: int | None = None,
     method: LabelingMethod | None = None,
+    max_new_tokens: int | None = None,
     batch_size: int = 16,
     gpus_per_worker: float | None = None,
     cpus_per_worker: float = 1,
     block_size: int | None = None,
-) -> Iterator[LabelledPrompt | None]:
+    progress: bool = True,
+    on_prompt: Callable[[LabelingProgress], None] | None = None,
+) -> LabelStore:
     """[`label_samples`] with several workers, each with its own copy of the models. The store, its settings and the
     labels are the same.
 
@@ -66,8 +69,8 @@ def label_samples_with_ray(
         samples (`Sequence[Sample]`): Training samples. A sample's position in the sequence is its index in the store.
         folder (`str` or `Path`): Folder of the [`LabelStore`], on a file system that all machines share.
         workers (`int`, *optional*, defaults to `2`): Number of workers. Workers that do not fit yet join later.
-        max_new_tokens (`int`, *optional*): Maximum length of an answer, in tokens. Defaults to the task's.
         method ([`LabelingMethod`], *optional*): The labelling method. Must be picklable. Defaults to [`AutoJudge`].
+        max_new_tokens (`int`, *optional*): Maximum length of an answer, in tokens. Defaults to the task's.
         batch_size (`int`, *optional*, defaults to `16`): Number of prompts that a worker labels at the same time. In
             float32 the labels do not depend on it.
         gpus_per_worker (`float`, *optional*): GPUs per worker, on one machine. Defaults to 1 if the cluster has GPUs
@@ -76,9 +79,11 @@ def label_samples_with_ray(
             torch threads.
         block_size (`int`, *optional*): Number of prompts sent to a worker at once. Defaults to `4 * batch_size`, or
             less where that would make fewer than 4 blocks per worker.
+        progress (`bool`, *optional*, defaults to `True`): Show the labelled prompts, block by block.
+        on_prompt (`Callable[[LabelingProgress], None]`, *optional*): Called after each labelled prompt.
 
-    Yields:
-        The new labels of each sample, block by block, and `None` for each sample that was already labelled.
+    Returns:
+        The [`LabelStore`].
 
     Raises:
         ValueError: If a number is below 1, the store was made with other settings or other samples, or a prompt is
@@ -102,18 +107,23 @@ def label_samples_with_ray(
         prompts = {
             index: (prompt, samples[index]) for index, prompt in samples_to_label(store, task, samples, tokenizer)
         }
-        for _ in range(len(samples) - len(prompts)):
-            yield None
         if not prompts:
-            return
+            return store
         largest = MAX_BATCHES_PER_BLOCK * batch_size
         block_size = block_size or min(largest, math.ceil(len(prompts) / (MIN_BLOCKS_PER_WORKER * workers)))
         work = _Work(load, task, folder, max_new_tokens, method, batch_size, prompts)
-        with closing(_label_blocks(work, block_size, workers, resources)) as results:
-            for result in results:
+        done = len(samples) - len(prompts)
+        with (
+            closing(_label_blocks(work, block_size, workers, resources)) as results,
+            labeling_progress(len(samples), done, None, progress) as state,
+        ):
+            for index, result in results:
                 if isinstance(result, _Failure):
                     raise result.error from RuntimeError(f"On a worker:\n{result.traceback}")
-                yield result
+                state.add(index, result)
+                if on_prompt is not None:
+                    on_prompt(state)
+        return store
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ def _describe(load: Load, task: Task, max_new_tokens: int, method: LabelingMetho
 
 def _label_blocks(
     work: _Work, block_size: int, workers: int, resources: dict[str, float]
-) -> Generator[LabelledPrompt | None | _Failure, None, None]:
+) -> Generator[tuple[int, LabelledPrompt | None | _Failure], None, None]:
     """The results of all prompts, as blocks finish."""
     indices = list(work.prompts)
     blocks = [{"indices": indices[first : first + block_size]} for first in range(0, len(indices), block_size)]
@@ -158,7 +168,7 @@ def _label_blocks(
     labelled = data.flat_map(_Worker, fn_constructor_args=(ray.put(work), attempts), compute=pool, **resources)
     with closing(iter(labelled.iter_rows())) as rows:
         for row in rows:
-            yield row["result"]
+            yield row["index"], row["result"]
 
 
 class _Worker:
@@ -174,11 +184,12 @@ class _Worker:
 
     def __call__(self, block: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            return [{"result": labels} for labels in self._label([int(index) for index in block["indices"]])]
+            labelled = self._label([int(index) for index in block["indices"]])
+            return [{"index": index, "result": labels} for index, labels in labelled.items()]
         except Exception as error:
-            return [{"result": _Failure(error, traceback.format_exc())}]
+            return [{"index": -1, "result": _Failure(error, traceback.format_exc())}]
 
-    def _label(self, indices: list[int]) -> list[LabelledPrompt | None]:
+    def _label(self, indices: list[int]) -> dict[int, LabelledPrompt | None]:
         """The labels of each prompt, or `None` if the store already has them."""
         work = self.work
         missing = [index for index in indices if index not in self.done]
@@ -195,7 +206,7 @@ class _Worker:
         for index, labels in self.pair.run(work.method, jobs, work.batch_size, work.task.threads):
             self.store.add(index, labels)
             results[index] = labels
-        return list(results.values())
+        return results
 
 
 class _Attempts:

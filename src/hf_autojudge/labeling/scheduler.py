@@ -27,13 +27,16 @@ the function returned, and in the end returns its result."""
 
 
 def run_searches(
-    searches: Iterable[Search[Result]], predictors: Mapping[str, Predictor], threads: int = 0
+    searches: Iterable[Search[Result]],
+    predictors: Mapping[str, Predictor],
+    threads: int = 0,
+    after_pass: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Result]]:
     """Run searches, as many at a time as the predictors have slots; a finished one is replaced immediately.
 
     All requests to a model that are open at the same time share its passes. The draft, which is cheap, runs until
     every search waits for the target, so that the target's batches stay full. [`Compute`] requests run in `threads`
-    threads, or with 0 in this one.
+    threads, or with 0 in this one. `after_pass` is called after each pass.
 
     Yields:
         The number of a search, from 0, and its result, as each finishes.
@@ -84,6 +87,7 @@ def run_searches(
                     predictions = predictors[model].predict(batch)
                 for slot, prediction in predictions.items():
                     resume(slot, prediction)
+                after_pass()
         finally:
             for future in computing:
                 future.cancel()

@@ -114,7 +114,7 @@ def math_task(dataset: str = "DigitalLearningGmbH/MATH-lighteval", max_new_token
         ImportError: If math-verify is not installed.
     """
     if find_spec("math_verify") is None:
-        raise ImportError("The task math needs math-verify: pip install 'hf_autojudge[eval]'.")
+        raise ImportError("The task math needs math-verify: pip install 'hf_autojudge[math]'.")
     comparer = MathComparer()
     load = partial(load_samples, dataset, columns=("problem", "solution"))
 

@@ -57,12 +57,12 @@ def calibration_table(
 
 
 def calibrate_threshold(
-    head: AutoJudgeHead,
     target: PreTrainedModel,
     draft: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     samples: Sequence[Sample],
+    head: AutoJudgeHead,
     max_accuracy_drop: float = 0.01,
     confidence: float = 0.9,
     thresholds: Sequence[float] | None = None,
@@ -71,11 +71,11 @@ def calibrate_threshold(
     """Measure task accuracy on validation samples at each threshold, and choose one.
 
     Args:
-        head ([`AutoJudgeHead`]): A fitted head.
         target, draft ([`PreTrainedModel`]): The models the head was fitted for.
         tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
         task ([`Task`]): Makes prompts and checks outcomes.
         samples (`Sequence[Sample]`): Samples of the task's validation split.
+        head ([`AutoJudgeHead`]): A fitted head.
         max_accuracy_drop, confidence: See [`choose_threshold`].
         thresholds (`Sequence[float]`, *optional*): Thresholds to try; by default those of the head's calibration
             table.
@@ -93,11 +93,11 @@ def calibrate_threshold(
     measured = measure_frontier(
         target,
         draft,
-        {"judge": head},
+        tokenizer,
         task,
+        samples,
+        {"judge": head},
         tried,
-        tokenizer=tokenizer,
-        samples=samples,
         baselines=False,
         **frontier_options,
     )
@@ -116,12 +116,15 @@ class ThresholdChoice:
         reason (`str`): One or two sentences with the figures behind the choice.
         rows (`list[dict]`): One row for each threshold tried: `threshold`, `accuracy_drop` (measured) and
             `upper_bound` (of the drop).
+        max_accuracy_drop, confidence (`float`): What was asked for.
     """
 
     threshold: float
     supported: bool
     reason: str
     rows: list[dict[str, float]]
+    max_accuracy_drop: float
+    confidence: float
 
 
 def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> float:
@@ -206,9 +209,9 @@ def choose_threshold(
             f"Threshold {chosen['threshold']:.4g}: measured drop {100 * chosen['accuracy_drop']:.2f} points on {n} "
             f"prompts, at most {100 * chosen['upper_bound']:.2f} points with {percent}."
         )
-        return ThresholdChoice(chosen["threshold"], True, reason, rows)
+        return ThresholdChoice(chosen["threshold"], True, reason, rows, max_accuracy_drop, confidence)
     if failed is None:
-        return ThresholdChoice(0.0, False, "No threshold above 0 was tried.", rows)
+        return ThresholdChoice(0.0, False, "No threshold above 0 was tried.", rows, max_accuracy_drop, confidence)
     reason = (
         f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with {percent}: threshold "
         f"{failed['threshold']:.4g} measured {100 * failed['accuracy_drop']:.2f} points on {n} prompts, with an upper "
@@ -218,4 +221,4 @@ def choose_threshold(
     needed = math.ceil(z2 * (1 - max_accuracy_drop) / max_accuracy_drop)
     if n < needed:
         reason += f" Even without a single lost answer this takes {needed} prompts."
-    return ThresholdChoice(0.0, False, reason, rows)
+    return ThresholdChoice(0.0, False, reason, rows, max_accuracy_drop, confidence)

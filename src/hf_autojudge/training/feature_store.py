@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.progress import Progress
 from hf_autojudge.provenance import model_names, read_json, write_json
 from hf_autojudge.training.features import MismatchFeatures, available_features, concatenate, features_by_prompt
 
@@ -27,6 +28,7 @@ def store_features(
     folder: str | os.PathLike,
     features: Sequence[str] | None = None,
     shard_size: int = SHARD_SIZE,
+    progress: bool = True,
 ) -> list[MismatchFeatures]:
     """Run [`collect_features`] into a folder and return the folder's features. Features that the folder already holds
     of these labels are not collected again: an interrupted run resumes after its last complete shard, and a second fit
@@ -44,6 +46,7 @@ def store_features(
             folder all that the given models have.
         shard_size (`int`, *optional*, defaults to 8192): Number of mismatches at which a shard is complete. It ends
             with a whole prompt, and is held in memory until then.
+        progress (`bool`, *optional*, defaults to `True`): Show the prompts read and the time left.
 
     Returns:
         The shards, memory-mapped, in order.
@@ -67,13 +70,15 @@ def store_features(
         else:
             path.unlink()
     parts: list[MismatchFeatures] = []
-    for part in features_by_prompt(target, draft, labelled[done:], names, first=done):
-        parts.append(part)
-        end = done + len(parts)
-        if sum(map(len, parts)) >= shard_size or end == len(labelled):
-            shards.append(folder / f"{done:08d}-{end:08d}.safetensors")
-            concatenate(parts).save(shards[-1], {"labels": _digest(labelled[done:end])})
-            done, parts = end, []
+    with Progress("Reading hidden states", len(labelled), "prompts", initial=done, disable=not progress) as bar:
+        for part in features_by_prompt(target, draft, labelled[done:], names, first=done):
+            parts.append(part)
+            end = done + len(parts)
+            bar.set(end)
+            if sum(map(len, parts)) >= shard_size or end == len(labelled):
+                shards.append(folder / f"{done:08d}-{end:08d}.safetensors")
+                concatenate(parts).save(shards[-1], {"labels": _digest(labelled[done:end])})
+                done, parts = end, []
     return [MismatchFeatures.load(path) for path in shards]
 
 

@@ -15,13 +15,8 @@ def load_metric() -> Any:
 
     Returns:
         [`evaluate.Metric`]: Its `compute` takes `predictions`, `references` and, optionally, `is_correct`.
-
-    Raises:
-        ImportError: If `evaluate` is not installed.
     """
-    try:
-        import evaluate
-    except ImportError as error:
-        raise ImportError("Measuring accuracy needs the package evaluate: pip install hf_autojudge[eval].") from error
+    import evaluate  # takes a second
+
     # With files or a shared id, two processes on one machine would wait for each other's lock
     return evaluate.load(str(OUTCOME_ACCURACY), keep_in_memory=True, experiment_id=uuid.uuid4().hex)

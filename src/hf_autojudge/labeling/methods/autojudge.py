@@ -86,6 +86,7 @@ class AutoJudge:
                 num_different += yield from differs(sampled)
             importance = num_different / (1 + self.rollouts)
             mismatches.append(Mismatch(position - start, response[position], token, important, importance))
+            job.on_mismatch(mismatches[-1], (position + 1 - start) / (len(response) - start))
             border = position + 1
             if not important:
                 response = alternative

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hf_autojudge.labeling.completion import Limits
-from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Search
 
 SameOutcome = Callable[[list[int], list[int]], bool]
@@ -26,6 +26,8 @@ class Job:
         settled (`Callable[[list[int]], bool]`, *optional*): Whether an unfinished answer (new token ids) has an
             outcome that nothing written after it can change.
         drafted (`list[int]`): The prompt with the draft's own answer, or nothing: a first guess of the target's.
+        on_mismatch (`Callable[[Mismatch, float], None]`, *optional*): Called with each mismatch whose label is known,
+            and the share of the prompt's answer that has been searched, in [0, 1].
     """
 
     index: int
@@ -34,6 +36,7 @@ class Job:
     same_outcome: SameOutcome
     settled: Callable[[list[int]], bool] | None = None
     drafted: list[int] = field(default_factory=list)
+    on_mismatch: Callable[[Mismatch, float], None] = lambda mismatch, share: None
 
 
 class LabelingMethod(Protocol):

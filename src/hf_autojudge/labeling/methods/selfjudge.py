@@ -23,26 +23,30 @@ class SelfJudge:
 
     of the target's log-likelihoods, where the prefix is what precedes and the suffix the next tokens of the target's
     answer: what both sequences share cancels, so the swapped token and the suffix after it remain. A mismatch is
-    important if the score exceeds the threshold. (SelfJudge, arXiv 2510.02329: semantic preservation of
-    token-substituted responses, with a suffix of 20 tokens. The threshold has to be chosen for each pair of models.)
+    important if the score exceeds the maximum. (SelfJudge, arXiv 2510.02329: semantic preservation of
+    token-substituted responses, with a suffix of 20 tokens. The maximum has to be chosen for each pair of models.)
 
     The soft label `importance` is 1 - min(1, p(with the draft's token) / p(with the target's)): whatever the
-    threshold was, labels of another one follow from it.
+    maximum was, labels of another one follow from it.
 
     Args:
-        threshold (`float`, *optional*, defaults to `5.0`): In nats; at least 0.
-        suffix (`int`, *optional*, defaults to `20`): Tokens.
+        max_log_likelihood_drop (`float`, *optional*, defaults to `5.0`): The largest score of an unimportant
+            mismatch, in nats; at least 0.
+        num_suffix_tokens (`int`, *optional*, defaults to `20`): Number of scored tokens after the swapped one.
 
     Raises:
-        ValueError: For a negative threshold or suffix.
+        ValueError: If a number is negative.
     """
 
-    threshold: float = 5.0
-    suffix: int = 20
+    max_log_likelihood_drop: float = 5.0
+    num_suffix_tokens: int = 20
 
     def __post_init__(self) -> None:
-        if self.threshold < 0 or self.suffix < 0:
-            raise ValueError(f"threshold and suffix must be at least 0; got {self.threshold} and {self.suffix}.")
+        if self.max_log_likelihood_drop < 0 or self.num_suffix_tokens < 0:
+            raise ValueError(
+                "max_log_likelihood_drop and num_suffix_tokens must be at least 0; got "
+                f"{self.max_log_likelihood_drop} and {self.num_suffix_tokens}."
+            )
 
     def settings(self) -> dict[str, Any]:
         """See [`LabelingMethod.settings`]."""
@@ -59,10 +63,12 @@ class SelfJudge:
         for position, token in enumerate(drafted):
             if token == tokens[start + position]:
                 continue
-            end = min(position + 1 + self.suffix, length)
+            end = min(position + 1 + self.num_suffix_tokens, length)
             swapped = [*tokens[: start + position], token, *tokens[start + position + 1 : start + end]]
             others = (yield PredictionRequest("target", swapped, end - position + 1, logprobs=True)).logprobs
             score = sum(logprobs[position:end]) - sum(others)
             importance = 1 - math.exp(min(0.0, -score))
-            mismatches.append(Mismatch(position, tokens[start + position], token, score > self.threshold, importance))
+            important = score > self.max_log_likelihood_drop
+            mismatches.append(Mismatch(position, tokens[start + position], token, important, importance))
+            job.on_mismatch(mismatches[-1], (position + 1) / length)
         return LabelledPrompt(job.prompt, mismatches, tokens[start:], tokens[start:])
