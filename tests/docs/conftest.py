@@ -8,10 +8,11 @@ calibration and evaluation, so that `--max-samples 500` takes seconds.
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 import hf_autojudge.tasks
 from hf_autojudge.demo import problems
@@ -38,9 +39,8 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(problems, "make_problems", few_problems(problems.make_problems))
         patch.setattr(hf_autojudge.tasks, "gsm8k_task", lambda *args, **kwargs: word_problems_task())
-        for method in ("create_repo", "upload_folder", "upload_file"):
-            for place in (huggingface_hub, huggingface_hub.HfApi):
-                patch.setattr(place, method, lambda *args, **kwargs: None)
+        patch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: SimpleNamespace(repo_id=repo_id))
+        patch.setattr(HfApi, "upload_folder", lambda self, **kwargs: SimpleNamespace(commit_url="a commit"))
         yield
 
 

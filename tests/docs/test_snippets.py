@@ -14,7 +14,7 @@ import pytest
 from tests.docs.snippets import LANGUAGES, PAGES, ROOT, blocks, blocks_to_run, run_bash, run_python
 
 FROM_SCRATCH = {"README.md", "docs/label.md", "docs/quickstart.md"}  # pages that make `judge/`
-SLOW = {"README.md", "docs/quickstart.md"}
+SLOW = {"README.md", "docs/evaluate.md", "docs/labelling-methods.md", "docs/quickstart.md", "docs/rules.md"}
 
 
 def name(page):
