@@ -13,7 +13,7 @@ from typing import Any
 import griffe
 
 PACKAGES = ("", "decoding", "evaluation", "hub", "judges", "labeling", "runners", "tasks", "training")
-NAME = re.compile(r"\[`([A-Za-z_]\w*)([\w.]*)`\](?:\(hf_autojudge[\w.]*\))?(?![\[(:])")
+NAME = re.compile(r"\[`([A-Za-z_]\w*)([\w.]*)`\](?:\(hf_autojudge[\w.]*\))?(?![\[(])")
 # An entry of Args or Attributes: names, their type in parentheses, the description and its further lines
 ENTRY = re.compile(
     r"^    (\*{0,2}\w+(?:, \w+)*)(?: \(((?:`[^`]*`|[^`()])*)\):?|:)( .*)?((?:\n {8}.*|\n(?=\n {8}))*)$", re.MULTILINE

@@ -39,6 +39,8 @@ def options_table(verb: str) -> str:
         is_argument = parameter.param_type_name == "argument"
         names = [parameter.name.upper()] if is_argument else [*parameter.opts, *parameter.secondary_opts]
         default = None if parameter.default is False else parameter.default
+        if parameter.required:
+            default = "required"
         rows.append((" / ".join(f"`{name}`" for name in names), default, parameter.help))
     return _table("option", rows)
 
