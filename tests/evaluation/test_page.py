@@ -78,3 +78,13 @@ def test_page_escapes_and_has_no_external_assets(tmp_path):
     assert "importance 0.250" in page and "the target chose" in page and "the draft chose" in page
     assert "<td>3.00</td>" in page
     assert page.count('class="accepted"') == 3  # the token in both answers, and the legend
+
+
+def test_page_says_what_an_outcome_does_not_see(tmp_path):
+    trace = AnswerTrace([TokenTrace(5, "a", "match")], JudgeStats(new_tokens=1, target_calls=1))
+    answer_page("q", trace, trace, tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    (note,) = re.findall(r'<p class="note">(.*?)</p>', page, flags=re.DOTALL)
+    assert page.index('<ul class="legend">') < page.index(note)
+    for piece in ("if the outcome of the task stays the same", "names, wording and style may still differ"):
+        assert piece in " ".join(note.split())

@@ -145,5 +145,5 @@ def test_shows_the_accuracy_limit(tmp_path, limit):
     text = " ".join(write_card(tmp_path, make_config(thresholds=None)).content.split())
     assert "measured drop 0.50 points" in text and "| 0.1 | 0.50 | 0.96 |" in text and "/home/me" not in text
     points = {0.01: "at most 1 point of", 0.025: "at most 2.5 points of"}.get(limit)
-    assert ("Calibration allowed" in text) == (limit is not None)
+    assert ("Calibration on validation samples allowed" in text) == (limit is not None)
     assert points is None or (points in text and "with 95% confidence" in text)

@@ -1,5 +1,7 @@
-"""The published judge of the embedded pair loads, belongs to that pair, and accepts more tokens than threshold 0."""
+"""The published judge of the embedded pair loads, belongs to that pair, accepts more tokens than threshold 0, and has
+an up-to-date card."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,15 @@ import torch
 from hf_autojudge import AutoJudgeHead
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
+from hf_autojudge.hub import write_card
 
 FOLDER = Path(__file__).parents[2] / "hub_cards" / "embedded-pair"
+
+
+def test_its_card_is_up_to_date(tmp_path):
+    copy = shutil.copytree(FOLDER, tmp_path / FOLDER.name)
+    write_card(copy)
+    assert (copy / "README.md").read_text() == (FOLDER / "README.md").read_text()
 
 
 @pytest.mark.slow

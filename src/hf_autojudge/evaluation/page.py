@@ -25,7 +25,7 @@ def answer_page(
     """Write the page: one file without external assets, for light and dark screens. All arguments are HTML-escaped.
 
     Hovering over an accepted or corrected token shows the other model's choice and, with a trained head, the
-    importance.
+    importance. The foot of the page says that the outcome of a task does not see names, wording and style.
 
     Args:
         question (`str`): Shown above the answers.

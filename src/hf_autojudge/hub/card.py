@@ -154,8 +154,8 @@ def _calibration_section(calibration: Mapping[str, Any]) -> str:
     if limit is not None and confidence is not None:
         points = "1 point" if limit == 0.01 else f"{100 * limit:.3g} points"
         parts.append(
-            f"Calibration allowed a loss of at most {points} of task accuracy against threshold 0, with "
-            f"{100 * confidence:.3g}% confidence."
+            f"Calibration on validation samples allowed a loss of at most {points} of task accuracy against "
+            f"threshold 0, with {100 * confidence:.3g}% confidence."
         )
     if calibration.get("reason"):
         parts.append(calibration["reason"])
