@@ -33,19 +33,15 @@ def few_problems(make):
     return make_problems
 
 
-@pytest.fixture(scope="session", autouse=True)
-def small():
-    """The replacements."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(problems, "make_problems", few_problems(problems.make_problems))
-        patch.setattr(hf_autojudge.tasks, "gsm8k_task", lambda *args, **kwargs: word_problems_task())
-        patch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: SimpleNamespace(repo_id=repo_id))
-        patch.setattr(HfApi, "upload_folder", lambda self, **kwargs: SimpleNamespace(commit_url="a commit"))
-        yield
+def replace_what_is_large(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(problems, "make_problems", few_problems(problems.make_problems))
+    patch.setattr(hf_autojudge.tasks, "gsm8k_task", lambda *args, **kwargs: word_problems_task())
+    patch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: SimpleNamespace(repo_id=repo_id))
+    patch.setattr(HfApi, "upload_folder", lambda self, **kwargs: SimpleNamespace(commit_url="a commit"))
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory, small):
+def hub(tmp_path_factory):
     """The folder that holds `org` and `judge`."""
     folder = tmp_path_factory.mktemp("hub")
     target, draft, tokenizer = load_pair(dtype=torch.float32)
@@ -55,6 +51,7 @@ def hub(tmp_path_factory, small):
         tokenizer.save_pretrained(folder / "org" / name)
     models = ["--target-model-name-or-path", "org/target", "--draft-model-name-or-path", "org/draft"]
     with pytest.MonkeyPatch.context() as patch:
+        replace_what_is_large(patch)
         patch.chdir(folder)
         run_command(["hf-autojudge", "label", *models, "--output-dir", "judge"], "the judge's labels")
         run_command(["hf-autojudge", "fit", "--output-dir", "judge", "--num-assistant-tokens", "8"], "the judge")
@@ -87,5 +84,6 @@ def folder(hub, tmp_path, monkeypatch) -> Path:
     shutil.copytree(hub / "org", tmp_path / "org")
     shutil.copy(hub / "important_tokens.pt", tmp_path)
     (tmp_path / "hub_cards").symlink_to(ROOT / "hub_cards")
+    replace_what_is_large(monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
