@@ -6,9 +6,16 @@ import torch
 from rich.console import Console
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from hf_autojudge.evaluation import Frontier, measure_frontier, plot_acceptance_by_position, plot_frontier
+from hf_autojudge.evaluation import (
+    Frontier,
+    measure_frontier,
+    plot_acceptance_by_position,
+    plot_frontier,
+    trace_answer,
+)
 from hf_autojudge.evaluation.decoder import counted_calls, generation_settings
 from hf_autojudge.evaluation.strategies import ASSISTED, DRAFT, EXACT, PLAIN
+from tests.utils import VOCAB, make_pair
 
 
 @dataclass(frozen=True)
@@ -122,9 +129,7 @@ def test_a_judge_of_another_task_is_named(llama_pair, head, task, tokenizer, sam
 def test_drafting_stops_at_unsure_candidates(llama_pair, task, tokenizer, samples):
     options = {"baselines": False, "progress": False}
     always = measure_frontier(*llama_pair, tokenizer, task, samples, {}, **options)
-    rarely = measure_frontier(
-        *llama_pair, tokenizer, task, samples, {}, assistant_confidence_threshold=0.9, **options
-    )
+    rarely = measure_frontier(*llama_pair, tokenizer, task, samples, {}, assistant_confidence_threshold=0.9, **options)
     assert rarely.settings["assistant_confidence_threshold"] == 0.9
     assert rarely[EXACT].accepted < always[EXACT].accepted
     assert rarely.questions[EXACT].new_tokens == always.questions[EXACT].new_tokens
@@ -206,3 +211,14 @@ def test_errors(llama_pair, head, task, tokenizer, change, message):
     arguments = {"samples": task.load("test", 1), "judges": {"h": head}, "thresholds": [0.5]} | change
     with pytest.raises(ValueError, match=message):
         measure_frontier(*llama_pair, tokenizer, task, **arguments, progress=False)
+
+
+@pytest.mark.parametrize("more", [8, -2])
+def test_vocabularies_padded_to_different_sizes(more, task, tokenizer):
+    """As those of Qwen2.5's models of 0.5 and 7 billion parameters."""
+    target, draft = make_pair("llama")
+    draft.resize_token_embeddings(VOCAB + more)
+    samples = [{"ids": [1, VOCAB - 1, *sample["ids"]], "answer": ""} for sample in task.load("test", 2)]
+    result = measure_frontier(target, draft, tokenizer, task, samples, TopKRule(2), progress=False)
+    assert result[EXACT].length_inflation == 1 and result[ASSISTED].accuracy == result[PLAIN].accuracy
+    trace_answer(target, draft, tokenizer, [1, 3], TopKRule(2), max_new_tokens=4)

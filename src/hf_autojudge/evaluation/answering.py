@@ -26,9 +26,7 @@ class Answerer:
     def __init__(
         self, target: PreTrainedModel, draft: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: Run
     ) -> None:
-        self._decoder = Decoder(
-            target, draft, run.judges, run.draft_length, run.max_new_tokens, tokenizer.pad_token_id
-        )
+        self._decoder = Decoder(target, draft, run.judges, tokenizer, run.draft_length, run.max_new_tokens)
         self._tokenizer, self._run, self._metric = tokenizer, run, load_metric()
         self._warm: set[DecodingStrategy] = set()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.decoding.candidates import DraftLength
 from hf_autojudge.evaluation.strategies import ASSISTED, DRAFT, EXACT, PLAIN, DecodingStrategy
@@ -43,9 +43,9 @@ class Decoder:
     Args:
         target, draft ([`PreTrainedModel`])
         judges (`Mapping[str, Judge]`): By name.
+        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
         draft_length ([`DraftLength`]): Of every strategy that drafts.
         max_new_tokens (`int`): Maximum length of an answer.
-        pad_token_id (`int`, *optional*): Goes before the shorter prompts of a batch; an end token or 0 by default.
 
     Attributes:
         end_tokens (`frozenset[int]`): The target's; the draft alone stops at them too.
@@ -56,9 +56,9 @@ class Decoder:
         target: PreTrainedModel,
         draft: PreTrainedModel,
         judges: Mapping[str, Judge],
+        tokenizer: PreTrainedTokenizerBase,
         draft_length: DraftLength,
         max_new_tokens: int,
-        pad_token_id: int | None = None,
     ) -> None:
         self.target, self.draft = target, draft
         self.end_tokens = end_tokens(target.generation_config.eos_token_id)
@@ -68,7 +68,9 @@ class Decoder:
             "num_assistant_tokens_schedule": draft_length.schedule,
             "assistant_confidence_threshold": draft_length.confidence_threshold,
         }
-        self._pad_token_id = min(self.end_tokens, default=0) if pad_token_id is None else pad_token_id
+        self._tokenizers = {"tokenizer": tokenizer, "assistant_tokenizer": tokenizer}
+        padding = tokenizer.pad_token_id
+        self._pad_token_id = min(self.end_tokens, default=0) if padding is None else padding
         self._options = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}
 
     def decode(self, strategy: DecodingStrategy, prompts: Sequence[Prompt]) -> list[DecodedAnswer]:
@@ -81,8 +83,11 @@ class Decoder:
             answers, _ = self._generate(self.draft, prompts, **ends)
             return [DecodedAnswer(tokens, target_calls=0) for tokens in answers]
         if strategy.name == ASSISTED:
+            # transformers compares tokenizers where vocabularies are padded to different sizes, and only there
+            same_size = vocab_size(self.target) == vocab_size(self.draft)
+            tokenizers = {} if same_size else self._tokenizers
             with generation_settings(self.draft, self._drafting), counted_calls(self.target) as calls:
-                [tokens], _ = self._generate(self.target, prompts, assistant_model=self.draft)
+                [tokens], _ = self._generate(self.target, prompts, assistant_model=self.draft, **tokenizers)
             return [DecodedAnswer(tokens, len(calls))]
         answers, output = self._generate(
             self.target,
@@ -91,6 +96,7 @@ class Decoder:
             judge=self._judges[strategy.judge],
             judge_threshold=strategy.threshold,
             **self._drafting,
+            **self._tokenizers,
         )
         return [
             DecodedAnswer(tokens, stats.target_calls, stats.histogram)

@@ -59,7 +59,8 @@ def frontier_figure(frontier: Frontier, max_accuracy_drop: float | None = None) 
     from matplotlib.figure import Figure
 
     s = frontier.settings
-    points = [point for point in frontier.points if point.judge != DRAFT and point.n == s["n"]]
+    most = max(point.n for point in frontier.points)
+    points = [point for point in frontier.points if point.judge != DRAFT and point.n == most]
     series, lines = series_of(points), _lines(frontier, max_accuracy_drop)
     low, high, below = _accuracy_range(points, lines)
     legend_columns = min(4, max(1, 96 // (6 + max(len(each.label) for each in series))))
