@@ -16,6 +16,7 @@ from hf_autojudge.evaluation.metrics import load_metric
 from hf_autojudge.evaluation.run import Run
 from hf_autojudge.evaluation.schedule import Block
 from hf_autojudge.evaluation.strategies import DecodingStrategy
+from hf_autojudge.runners.base import unwrap_peft
 
 Result = TypeVar("Result")
 
@@ -26,7 +27,8 @@ class Answerer:
     def __init__(
         self, target: PreTrainedModel, draft: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: Run
     ) -> None:
-        self._decoder = Decoder(target, draft, run.judges, tokenizer, run.draft_length, run.max_new_tokens)
+        pair = unwrap_peft(target), unwrap_peft(draft)
+        self._decoder = Decoder(*pair, run.judges, tokenizer, run.draft_length, run.max_new_tokens)
         self._tokenizer, self._run, self._metric = tokenizer, run, load_metric()
         self._warm: set[DecodingStrategy] = set()
 

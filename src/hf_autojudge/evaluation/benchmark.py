@@ -18,7 +18,6 @@ from hf_autojudge.evaluation.schedule import Schedule, until
 from hf_autojudge.evaluation.strategies import decoding_strategies, name_judges
 from hf_autojudge.judges import Judge
 from hf_autojudge.progress import Progress
-from hf_autojudge.runners.base import unwrap_peft
 from hf_autojudge.tasks.base import Sample, Task
 
 
@@ -87,7 +86,6 @@ def measure_frontier(
         ValueError: If there are no samples, a threshold is not in [0, 1], a name occurs twice, a number is below 1, or
             the folder holds answers made with other settings.
     """
-    target, draft = unwrap_peft(target), unwrap_peft(draft)
     named = name_judges(judges)
     strategies = decoding_strategies(named, thresholds, baselines)
     numbers = (max_new_tokens, num_assistant_tokens, assistant_confidence_threshold)

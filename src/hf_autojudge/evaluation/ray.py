@@ -17,7 +17,6 @@ from hf_autojudge.evaluation.schedule import Block, Schedule
 from hf_autojudge.evaluation.strategies import decoding_strategies, name_judges
 from hf_autojudge.judges import Judge
 from hf_autojudge.labeling.ray import Load, _connection, ray
-from hf_autojudge.runners.base import unwrap_peft
 from hf_autojudge.tasks.base import Sample, Task
 
 MAX_ATTEMPTS = 3  # at the same block
@@ -83,14 +82,12 @@ def measure_frontier_with_ray(
 
 def _describe(load: Load, *arguments: Any) -> Run:
     """A run's settings, which only a machine that loads the models knows."""
-    target, draft, tokenizer = load()
-    return describe_run(unwrap_peft(target), unwrap_peft(draft), tokenizer, *arguments)
+    return describe_run(*load(), *arguments)
 
 
 class _Worker:
     def __init__(self, load: Load, run: Run) -> None:
-        target, draft, tokenizer = load()
-        self._answerer = Answerer(unwrap_peft(target), unwrap_peft(draft), tokenizer, run)
+        self._answerer = Answerer(*load(), run)
 
     def start(self) -> list[Answer]:
         """Returns when the models are loaded."""

@@ -15,6 +15,7 @@ from hf_autojudge.decoding.candidates import DraftLength
 from hf_autojudge.evaluation.decoder import batch_problem
 from hf_autojudge.judges import Judge
 from hf_autojudge.provenance import command_line, model_names, versions
+from hf_autojudge.runners.base import unwrap_peft
 from hf_autojudge.tasks.base import Sample, Task
 
 
@@ -78,6 +79,7 @@ def describe_run(
     Raises:
         ValueError: If there are no samples, or a number is out of range.
     """
+    target, draft = unwrap_peft(target), unwrap_peft(draft)
     if not samples:
         raise ValueError(f"There are no samples to measure {task.name} on; pass one or more.")
     max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
