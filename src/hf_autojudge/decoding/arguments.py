@@ -160,7 +160,8 @@ class Arguments:
         self.judge.check_models(hidden_size(self.model), draft_size, self.vocab_size)
         if self.source is None:
             return
-        if "draft_hidden" in self.reads or "draft_logits" in self.reads and self.draft is None:
+        distribution = self.reads & {"draft_logits", "draft_scores"}
+        if "draft_hidden" in self.reads or distribution and self.draft is None:
             raise ValueError(
                 f"This judge reads {sorted(self.reads)}, but this candidate source has no draft states or "
                 "logits; pass `assistant_model=`, or use a judge that reads the target only."

@@ -39,7 +39,7 @@ class TransformersCandidates:
             )
         self.calls = 0  # passes inside the generator are not counted
         self._do_sample = arguments.do_sample
-        self._keep_logits = "draft_logits" in arguments.reads
+        self._reads = sorted(arguments.reads & {"draft_logits", "draft_scores"})
 
     def propose(self, sequences: Sequences) -> Candidates:
         """See [`CandidateSource.propose`]."""
@@ -51,12 +51,12 @@ class TransformersCandidates:
             return Candidates(tokens, [0])
         if scores is not None:
             scores = scores[:, :count].to(sequences.ids.device, torch.float32)
-        elif self._keep_logits:
+        elif self._reads:
             raise ValueError(
-                f"This judge reads draft_logits, but {type(self.generator).__name__} has none; use a judge that reads "
-                "the target only."
+                f"This judge reads {' and '.join(self._reads)}, but {type(self.generator).__name__} has none; use a "
+                "judge that reads the target only."
             )
-        return Candidates(tokens, [count], scores, scores if self._do_sample else None)
+        return Candidates(tokens, [count], scores, scores, sampled=self._do_sample and scores is not None)
 
     def update(self, sequences: Sequences, target_scores: torch.Tensor, accepted: Sequence[int]) -> None:
         """See [`CandidateSource.update`]."""
