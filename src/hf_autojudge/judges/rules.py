@@ -44,7 +44,7 @@ def check_whole(rule: Rule, low: int, **values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(
-                f"{type(rule).__name__} needs {name} to be a whole number of at least {low}; got {value}."
+                f"{type(rule).__name__} needs a whole number {name} of at least {low}; got {value}."
             )
 
 
