@@ -14,7 +14,7 @@ import pytest
 from tests.docs.snippets import LANGUAGES, PAGES, ROOT, blocks, blocks_to_run, run_bash, run_python
 
 FROM_SCRATCH = {"README.md", "docs/label.md", "docs/quickstart.md"}  # pages that make `judge/`
-SLOW = {"README.md", "docs/evaluate.md", "docs/labelling-methods.md", "docs/quickstart.md", "docs/rules.md"}
+QUICK = {"docs/generate.md", "docs/index.md", "docs/troubleshooting.md"}
 
 
 def name(page):
@@ -24,7 +24,7 @@ def name(page):
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else [])
+        pytest.param(page, id=name(page), marks=[] if name(page) in QUICK else [pytest.mark.slow])
         for page in PAGES
         if blocks_to_run(page)
     ],
