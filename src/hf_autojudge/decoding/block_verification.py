@@ -22,7 +22,7 @@ def block_probabilities(window: Window, target_scores: torch.Tensor, draft_score
 
 
 def block_run(window: Window, target_scores: torch.Tensor, draft_scores: torch.Tensor) -> torch.Tensor:
-    """Number of accepted candidates, shape `(B, 1)`: the last i with u_i <= h_i, the probability that the block is
+    """Number of accepted candidates, shape `(B, 1)`: the last i with u_i < h_i, the probability that the block is
     accepted up to i; 0 always is."""
     b = block_probabilities(window, target_scores, draft_scores)
     p, q = target_scores[:, 1:-1].double().softmax(-1), draft_scores[:, 1:].double().softmax(-1)
@@ -32,6 +32,6 @@ def block_run(window: Window, target_scores: torch.Tensor, draft_scores: torch.T
     if window.num_candidates is not None:  # the last candidate of each sequence has nothing after it
         place = torch.arange(1, h.shape[1] + 1, device=h.device)
         h = b[:, 1:].where(place == window.num_candidates, h).where(place <= window.num_candidates, -1.0)
-    accepted = torch.rand_like(h) <= h
+    accepted = torch.rand_like(h) < h  # u may be 0, so that <= would accept what is impossible
     places = torch.arange(1, h.shape[1] + 1, device=h.device)
     return (places * accepted).amax(-1, keepdim=True)

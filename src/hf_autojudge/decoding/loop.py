@@ -66,10 +66,11 @@ class JudgedDecoding:
         assistant_tokenizer: PreTrainedTokenizerBase | None = None,
         streamer: BaseStreamer | None = None,
     ) -> None:
-        if not isinstance(judge, Judge):
+        if isinstance(judge, type) or not isinstance(judge, Judge):
+            given = f"the class {judge.__name__}" if isinstance(judge, type) else type(judge).__name__
             raise TypeError(
                 f"judge= takes an AutoJudgeHead, a rule or another object with the methods of hf_autojudge.Judge; got "
-                f"{type(judge).__name__}. To load one from the Hub: AutoJudgeHead.from_pretrained(...)."
+                f"{given}. To load one from the Hub: AutoJudgeHead.from_pretrained(...)."
             )
         self.judge = judge
         self.draft = None if assistant_model is None else unwrap_peft(assistant_model)

@@ -26,7 +26,7 @@ class Verification:
         target_scores (`torch.FloatTensor` of shape `(B, K + 1, V)`): What the candidates are verified against: the
             target's processed logits, or the logarithm of a mixture.
         draft_scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The processed logits the candidates were
-            drawn from; `None` if they were not sampled.
+            drawn from; `None` if they are compared with the target's own choices.
         target_tokens (`torch.LongTensor` of shape `(B, K + 1)`): The target's own choices: argmax, or drawn from its
             scores.
     """
@@ -68,6 +68,9 @@ def verify(
         assert candidates.scores is not None
         scores = torch.cat([_mixture(judge, window, scores[:, :k], candidates.scores), scores[:, k:]], dim=1)
     draft_scores = candidates.scores if candidates.sampled else None
+    if do_sample and draft_scores is None and hasattr(judge, "passes") and k:
+        # The source is sure of its candidates: q is 1 for each
+        draft_scores = torch.full_like(scores[:, :k], -torch.inf).scatter(-1, candidates.tokens[..., None], 0.0)
     if do_sample and draft_scores is None:
         target_tokens = sample(scores.softmax(-1))[..., 0]
     else:
@@ -81,9 +84,11 @@ def verify(
 
 
 def _mixture(judge: Any, window: Window, target_scores: torch.Tensor, draft_scores: torch.Tensor) -> torch.Tensor:
-    """The logarithm of the [`Mixture`] at each candidate; the target's scores after a sequence's last one."""
+    """The logarithm of the [`Mixture`] at each candidate; the target's scores after a sequence's last one, and where
+    one of the distributions is unknown."""
     p, q = target_scores.softmax(-1), draft_scores.softmax(-1)
-    weight = judge.target_weight(window, p, q).where(window.is_candidate, 1.0)[..., None]
+    known = window.is_candidate & (p + q).isfinite().all(-1)
+    weight = judge.target_weight(window, p, q).where(known, 1.0)[..., None]
     return (weight * p + (1 - weight) * q).log().where(weight < 1, target_scores)
 
 

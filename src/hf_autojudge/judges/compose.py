@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hf_autojudge.judges.base import Judge, Read, Window, num_budgets, spent_with
+from hf_autojudge.judges.rules import check_whole
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class _Composite:
         if not self.judges:
             raise ValueError(f"{name} needs at least one judge.")
         for judge in self.judges:
-            if not isinstance(judge, Judge):
+            if isinstance(judge, type) or not isinstance(judge, Judge):
                 raise TypeError(f"{name} takes judges; got {judge!r}.")
             if any(hasattr(judge, hook) for hook in ("target_weight", "passes", "verify_block")):
                 raise ValueError(f"{judge!r} changes the standard test, so it cannot be combined with other judges.")
@@ -102,10 +103,12 @@ class Inside(_Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.start_ids or not self.end_ids or self.start_ids == self.end_ids:
+        # A negative one stands for padding in the window; text would never be found
+        ids = all(isinstance(token, int) and token >= 0 for token in (*self.start_ids, *self.end_ids))
+        if not ids or not self.start_ids or not self.end_ids or self.start_ids == self.end_ids:
             raise ValueError(
-                f"inside needs two different marks of at least one token each; got start_ids={list(self.start_ids)} "
-                f"and end_ids={list(self.end_ids)}."
+                f"inside needs two different marks of at least one token id each; got start_ids="
+                f"{list(self.start_ids)} and end_ids={list(self.end_ids)}."
             )
 
     @property
@@ -141,8 +144,7 @@ class After(_Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n < 0:
-            raise ValueError(f"after needs a number of tokens of at least 0; got {self.n}.")
+        check_whole(self, 0, n=self.n)
 
     @property
     def reads(self) -> frozenset[Read]:
@@ -165,8 +167,8 @@ class Budget(_Composite):
         super().__post_init__()
         if not hasattr(self.judges[0], "importance"):
             raise TypeError(f"budget needs a judge with importances, such as AutoJudgeHead; got {self.judges[0]!r}.")
-        if not self.limit >= 0:
-            raise ValueError(f"budget needs a limit of at least 0; got {self.limit}.")
+        if isinstance(self.limit, str) or not self.limit >= 0:  # also catches NaN
+            raise ValueError(f"budget needs a limit of at least 0; got {self.limit!r}.")
 
     @property
     def reads(self) -> frozenset[Read]:
@@ -205,7 +207,7 @@ def inside(start_ids: Sequence[int], end_ids: Sequence[int], judge: Judge) -> In
         judge ([`Judge`]): Decides inside.
 
     Raises:
-        ValueError: If a mark is empty or both are equal.
+        ValueError: If a mark is empty, holds something else than token ids, or both are equal.
     """
     return Inside((judge,), tuple(start_ids), tuple(end_ids))
 
@@ -216,7 +218,7 @@ def after(n: int, judge: Judge) -> After:
     2610.08678; only its summary was read).
 
     Raises:
-        ValueError: If `n` is negative.
+        ValueError: If `n` is not a whole number of at least 0.
     """
     return After((judge,), n)
 

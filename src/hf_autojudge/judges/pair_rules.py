@@ -22,11 +22,14 @@ def _both_log_probs(window: Window) -> tuple[torch.Tensor, torch.Tensor]:
     """log p and log q over the tokens that both models have (models that share a tokenizer may pad their vocabularies
     differently), each of shape `(B, K, V)`."""
     assert window.target_logits is not None and window.draft_logits is not None
-    shared = min(window.target_logits.shape[-1], window.draft_logits.shape[-1])
-    return (
-        window.target_logits[:, :-1, :shared].log_softmax(-1),
-        window.draft_logits[..., :shared].log_softmax(-1),
-    )
+    log_p, log_q = window.target_logits[:, :-1].log_softmax(-1), window.draft_logits.log_softmax(-1)
+    shared = min(log_p.shape[-1], log_q.shape[-1])
+    # The whole rows come first, since a number that is none may be one of the other tokens'
+    if log_p.shape[-1] > shared:
+        log_p = log_p[..., :shared].log_softmax(-1)
+    if log_q.shape[-1] > shared:
+        log_q = log_q[..., :shared].log_softmax(-1)
+    return log_p, log_q
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class RegretBudgetRule(Rule):
 
     The regret of x_i is r_i = max z - z(x_i). A mismatch is accepted if what the sequence has spent, with r_i, is at
     most `budget`; if r_i / (K - i) <= `max_regret_per_token`, K being the number of candidates in the round and i
-    counted from 0; and if it is at most the `max_per_round`-th mismatch of the round. A budget of 0 is exact.
+    counted from 0; and if it is at most the `max_per_round`-th mismatch of the round. Any of the three at 0 is exact.
 
     The authors' code (`asd/budget.py`) allows 1e-9 more than the budget; here it is never exceeded. z are the logits
     before any processor.
@@ -152,7 +155,9 @@ class RegretBudgetRule(Rule):
         """See [`Spender.costs`]: the regrets."""
         assert window.target_logits is not None
         logits = window.target_logits[:, :-1]
-        return logits.amax(-1, keepdim=True) - logits.gather(-1, window.draft_tokens[..., None])
+        best = logits.amax(-1, keepdim=True)
+        best = best.where(best < math.inf, math.nan)  # next to an infinite logit every regret is unknown
+        return best - logits.gather(-1, window.draft_tokens[..., None])
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         costs = self.costs(window)
@@ -162,5 +167,5 @@ class RegretBudgetRule(Rule):
             (spent_with(window, costs)[..., 0] <= self.budget)
             & (costs[..., 0] <= self.max_regret_per_token * remaining)
             & (window.mismatches.cumsum(-1) <= self.max_per_round)
-            & (self.budget > 0)
+            & (self.budget > 0 and self.max_regret_per_token > 0)
         )

@@ -31,21 +31,20 @@ class Rule:
         """Rules work with models of any size."""
 
 
-def check_range(rule: Rule, low: float, high: float, **values: float) -> None:
-    """Raise `ValueError` if a value is not in [low, high]."""
+def check_range(rule: Rule, low: float, high: float, *, include_low: bool = True, **values: float) -> None:
+    """Raise `ValueError` if a value is not a number in [low, high], or in (low, high] without `include_low`."""
     for name, value in values.items():
-        if not low <= value <= high:  # also catches NaN
-            bounds = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
-            raise ValueError(f"{type(rule).__name__} needs {name} {bounds}; got {value}.")
+        # Command lines may give a word; the comparison also catches NaN
+        if isinstance(value, str) or not low <= value <= high or (value == low and not include_low):
+            bounds = f"at least {low:g}" if math.isinf(high) else f"in {'[' if include_low else '('}{low:g}, {high:g}]"
+            raise ValueError(f"{type(rule).__name__} needs {name} {bounds}; got {value!r}.")
 
 
-def check_whole(rule: Rule, low: int, **values: int) -> None:
+def check_whole(judge: object, low: int, **values: int) -> None:
     """Raise `ValueError` if a value is not a whole number of at least `low`."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(
-                f"{type(rule).__name__} needs a whole number {name} of at least {low}; got {value}."
-            )
+            raise ValueError(f"{type(judge).__name__} needs a whole number {name} of at least {low}; got {value!r}.")
 
 
 def target_log_probs(window: Window) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,9 +175,10 @@ class RelaxedTopNRule(Rule):
         check_range(self, 0, 1, delta=self.delta)
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
+        assert window.target_logits is not None
         log_p, log_p_token = target_log_probs(window)
         close = log_p_token.exp() >= log_p.exp().amax(-1) - self.delta
-        return close & (rank(log_p, window.draft_tokens) < self.n)
+        return close & (rank(window.target_logits[:, :-1], window.draft_tokens) < self.n)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class LenienceRule(Rule):
     reads: ClassVar[frozenset[Read]] = frozenset({"target_logits"})
 
     def __post_init__(self) -> None:
-        check_range(self, math.ulp(0.0), 1, lenience=self.lenience)
+        check_range(self, 0, 1, include_low=False, lenience=self.lenience)
 
     def passes(self, p: torch.Tensor, q: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         """See [`SamplingTest.passes`]."""
@@ -62,7 +62,7 @@ class ThresholdsRule(Rule):
 
     def __post_init__(self) -> None:
         check_range(self, 0, 1, single=self.single)
-        check_range(self, math.ulp(0.0), 1, accumulated=self.accumulated)
+        check_range(self, 0, 1, include_low=False, accumulated=self.accumulated)
 
     def passes(self, p: torch.Tensor, q: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         """See [`SamplingTest.passes`]."""
