@@ -15,6 +15,7 @@ from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.tasks.base import Sample
 
 METHODS = ("autojudge", "selfjudge", "annotated")
+OUTCOMES = ("same", "correct")
 
 
 def _field(default: Any, help: str) -> Any:
@@ -50,6 +51,11 @@ class JudgeTrainingArguments:
     seed: int = _field(0, "Seed of everything random: rollouts, the validation split, the order of measurements.")
 
     method: str = _field("autojudge", "Labelling method: autojudge, selfjudge or annotated.")
+    outcome: str = _field(
+        "same",
+        "Outcome that an unimportant mismatch keeps: same, that of the target's answer, or correct, the task's right "
+        "answer (autojudge).",
+    )
     rollouts: int = _field(
         0, "Number of additional sampled completions for each mismatch, for soft labels (autojudge)."
     )
@@ -105,6 +111,9 @@ class JudgeTrainingArguments:
         self._check("max_accuracy_drop", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("confidence", "between 0.5 and 1", lambda value: 0.5 < value < 1)
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
+        self._check("outcome", f"one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
+        if self.method != "autojudge":
+            self._check("outcome", f"same with the method {self.method}", lambda value: value == "same")
 
     def _check(self, name: str, expected: str, is_good: Any) -> None:
         if not is_good(getattr(self, name)):
@@ -121,7 +130,7 @@ class JudgeTrainingArguments:
             return SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
         if self.method == "annotated":
             return Annotated(samples, tokenizer)
-        return AutoJudge(self.rollouts, self.temperature, self.seed)
+        return AutoJudge(self.rollouts, self.temperature, self.seed, self.outcome)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, the access token hidden. Reporting services of transformers ask for it."""
