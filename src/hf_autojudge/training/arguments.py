@@ -53,8 +53,8 @@ class JudgeTrainingArguments:
     method: str = _field("autojudge", "Labelling method: autojudge, selfjudge or annotated.")
     outcome: str = _field(
         "same",
-        "Outcome that an unimportant mismatch keeps: same, that of the target's answer, or correct, the task's right "
-        "answer (autojudge).",
+        "What the labels protect: same (the outcome of the target's own answer) or correct (right answers; what turns "
+        "a wrong answer right is helpful) (autojudge).",
     )
     rollouts: int = _field(
         0, "Number of additional sampled completions for each mismatch, for soft labels (autojudge)."

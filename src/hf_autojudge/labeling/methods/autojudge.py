@@ -38,9 +38,9 @@ class AutoJudge:
       response, whose tokens precede the mismatch and are what a head sees, and no longer with the reference. As only
       right responses replace a right one, a prompt has at most one helpful mismatch.
 
-    With `"correct"`, what turns a wrong answer right is accepted. CoSpec (arXiv 2605.24793, abstract) has this aim, too,
-    and trains a policy by reinforcement learning, not on such labels. Mistakes in an answer that is wrong anyway are
-    accepted as well: the less often the target is right, the less these labels say.
+    With `"correct"`, a draft's token that turns a wrong answer right is to be accepted. CoSpec (arXiv 2605.24793,
+    abstract) has this aim, too, and trains a policy by reinforcement learning, not on such labels. Mistakes in an
+    answer that is wrong anyway are to be accepted as well: the less often the target is right, the less the labels say.
 
     Greedy means the argmax of the models' logits: further options of a generation config, such as a repetition
     penalty, are not applied.
