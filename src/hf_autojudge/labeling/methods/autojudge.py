@@ -40,7 +40,7 @@ class AutoJudge:
 
     With `"correct"`, a draft's token that turns a wrong answer right is to be accepted. CoSpec (arXiv 2605.24793,
     abstract) has this aim, too, and trains a policy by reinforcement learning, not on such labels. Mistakes in an
-    answer that is wrong anyway are to be accepted as well: the less often the target is right, the less the labels say.
+    answer that is wrong anyway are to be accepted, too: the less often the target is right, the less labels say.
 
     Greedy means the argmax of the models' logits: further options of a generation config, such as a repetition
     penalty, are not applied.
