@@ -16,6 +16,7 @@ from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.tasks.base import Sample
 
 METHODS = ("autojudge", "selfjudge", "annotated")
+OUTCOMES = ("same", "correct")
 
 
 def _field(default: Any, help: str) -> Any:
@@ -51,6 +52,11 @@ class JudgeTrainingArguments:
     seed: int = _field(0, "Seed of everything random: rollouts, the validation split, the order of measurements.")
 
     method: str = _field("autojudge", "Labelling method: autojudge, selfjudge or annotated.")
+    outcome: str = _field(
+        "same",
+        "What the labels protect: same (the outcome of the target's own answer) or correct (right answers; what turns "
+        "a wrong answer right is helpful) (autojudge).",
+    )
     rollouts: int = _field(
         0, "Number of additional sampled completions for each mismatch, for soft labels (autojudge)."
     )
@@ -109,6 +115,9 @@ class JudgeTrainingArguments:
         known = (*FEATURES, *SCALARS)
         self._check("features", f"of {', '.join(known)}", lambda names: set(names or ()).issubset(known))
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
+        self._check("outcome", f"one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
+        if self.method != "autojudge":
+            self._check("outcome", f"same with the method {self.method}", lambda value: value == "same")
 
     def _check(self, name: str, expected: str, is_good: Any) -> None:
         if not is_good(getattr(self, name)):
@@ -125,7 +134,7 @@ class JudgeTrainingArguments:
             return SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
         if self.method == "annotated":
             return Annotated(samples, tokenizer)
-        return AutoJudge(self.rollouts, self.temperature, self.seed)
+        return AutoJudge(self.rollouts, self.temperature, self.seed, self.outcome)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, the access token hidden. Reporting services of transformers ask for it."""
