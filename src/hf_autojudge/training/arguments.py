@@ -47,6 +47,11 @@ class JudgeTrainingArguments:
     num_assistant_tokens: int | None = _field(
         None, "Number of candidate tokens in a round. Default: the models', then the judge's, then 20."
     )
+    tune_draft_length: bool = _field(
+        False,
+        "Before calibrating, choose the number of candidate tokens and the draft's confidence threshold by tokens/s "
+        "on the first 32 validation samples, and store them in the judge.",
+    )
     seed: int = _field(0, "Seed of everything random: rollouts, the validation split, the order of measurements.")
 
     method: str = _field("autojudge", "Labelling method: autojudge, selfjudge or annotated.")
@@ -104,6 +109,11 @@ class JudgeTrainingArguments:
         self._check("validation_share", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("max_accuracy_drop", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("confidence", "between 0.5 and 1", lambda value: 0.5 < value < 1)
+        if self.tune_draft_length and self.num_assistant_tokens is not None:
+            raise ValueError(
+                f"num_assistant_tokens is {self.num_assistant_tokens}, but tune_draft_length chooses it; give one of "
+                "the two."
+            )
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
 
     def _check(self, name: str, expected: str, is_good: Any) -> None:
