@@ -61,7 +61,7 @@ def samples(llama_pair, task, tokenizer):
     """Half of them get the greedy answer's outcome as the right one, so that judges lose answers and gain some."""
     made = []
     for i, sample in enumerate(task.load("validation", None)):
-        new = llama_pair[0].generate(torch.tensor([sample["ids"]]), max_new_tokens=16, do_sample=False)[0, 4:]
+        new = llama_pair[0].generate(torch.tensor([sample["ids"]]), max_new_tokens=8, do_sample=False)[0, 4:]
         answer = tokenizer.decode(new, skip_special_tokens=True)
         made.append(sample | {"answer": answer if i % 2 == 0 and answer else "a b c none"})
     return made
@@ -73,7 +73,7 @@ def one_by_one(pair, task, tokenizer, samples, judge, threshold=None):
     right = []
     for sample in samples:
         ids = torch.tensor([sample["ids"]])
-        new = pair[0].generate(ids, **call, max_new_tokens=16, num_assistant_tokens=4)[0, 4:]
+        new = pair[0].generate(ids, **call, max_new_tokens=8, num_assistant_tokens=4)[0, 4:]
         right.append(task.is_correct(tokenizer.decode(new, skip_special_tokens=True), sample))
     return right
 
@@ -84,7 +84,7 @@ def test_judges_equal_measuring_them_one_by_one(llama_pair, task, tokenizer, hea
         "budget": [(f"limit {limit}", RoundBudget(head, limit)) for limit in (0.0, 0.4, 9.0)],
     }
     arguments = (*llama_pair, tokenizer, task, samples)
-    choices = calibrate_judges(*arguments, grids, 0.6, 0.8, num_assistant_tokens=4, progress=False)
+    choices = calibrate_judges(*arguments, grids, 0.6, 0.8, num_assistant_tokens=4, max_new_tokens=8, progress=False)
     exact = one_by_one(llama_pair, task, tokenizer, samples, ExactMatchRule())
     assert 0 < sum(exact) < len(samples)
     for name, grid in grids.items():
@@ -94,7 +94,9 @@ def test_judges_equal_measuring_them_one_by_one(llama_pair, task, tokenizer, hea
         assert (choice.setting, choice.supported, choice.reason) == (setting, setting is not None, reason)
         assert choice.rows == [{"setting": label, **row} for (label, _), row in zip(grid, rows, strict=True)]
         assert choice.judge == dict(grid)[setting]
-    strict = calibrate_judges(*arguments, grids, 0.01, num_assistant_tokens=4, progress=False)["top-k"]
+    strict = calibrate_judges(*arguments, grids, 0.01, num_assistant_tokens=4, max_new_tokens=8, progress=False)[
+        "top-k"
+    ]
     assert (strict.setting, strict.judge, strict.supported) == (None, ExactMatchRule(), False)
 
 
@@ -107,7 +109,7 @@ def test_a_head_is_measured_at_its_own_threshold(llama_pair, task, tokenizer, he
         return own.eval()
 
     arguments = (*llama_pair, tokenizer, task, samples)
-    options = {"num_assistant_tokens": 4, "progress": False}
+    options = {"num_assistant_tokens": 4, "max_new_tokens": 8, "progress": False}
     thresholds = [0.2, 0.5, 1.0]
     grid = [(f"threshold {t:.2g}", at(t)) for t in thresholds]
     choice = calibrate_judges(*arguments, {"head": grid}, 0.6, 0.8, **options)["head"]

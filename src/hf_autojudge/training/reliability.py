@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 AUC_TOLERANCE = 0.002
 BINS = 10
+EDGE = 1e-4  # the plot's smallest importance, and its largest one's distance from 1
+TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 def best_calibrated(aucs: Sequence[float], log_losses: Sequence[float]) -> int:
@@ -56,8 +58,9 @@ def reliability_curve(importance: torch.Tensor, important: torch.Tensor) -> list
 
 
 def plot_reliability(result: FitResult | Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Plot the share of important mismatches against their mean importance, with 95% intervals (Wilson's). The points
-    of a calibrated head lie on the diagonal.
+    """Plot the share of important mismatches against their mean importance, with 95% intervals (Wilson's), and the
+    curve on which the points of a calibrated head lie. The importance is shown on a scale of log-odds, since many
+    mismatches are close to 0 or 1.
 
     Args:
         result ([`FitResult`] or `Mapping`): A fit, or its `metrics()` as in `fit.json`.
@@ -74,18 +77,26 @@ def plot_reliability(result: FitResult | Mapping[str, Any], path: str | os.PathL
     if not metrics.get("reliability"):
         raise ValueError("The metrics hold no reliability curve; fit the head again.")
     rows = metrics["reliability"]
-    x, y = ([row[name] for row in rows] for name in ("importance", "important"))
+    x = [min(max(row["importance"], EDGE), 1 - EDGE) for row in rows]
+    y = [row["important"] for row in rows]
     tests = [binomtest(round(row["important"] * row["count"]), row["count"]) for row in rows]
     intervals = [test.proportion_ci(method="wilson") for test in tests]
     below = [max(0.0, share - interval.low) for share, interval in zip(y, intervals, strict=True)]
     above = [max(0.0, interval.high - share) for share, interval in zip(y, intervals, strict=True)]
 
-    figure = Figure(figsize=(4, 4), dpi=160, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(5, 3.4), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=1, zorder=1)
-    axes.errorbar(x, y, yerr=[below, above], fmt="o", color="#0072b2", markersize=5, elinewidth=1.2, clip_on=False)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xscale("logit")
+    ticks = [tick for tick in TICKS if min(x) / 10 < tick < 1 - (1 - max(x)) / 10]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+    curve = torch.linspace(-16, 16, 500).double().sigmoid().tolist()
+    axes.plot(curve, curve, color="#9a9a9a", linewidth=1, zorder=1, label="calibrated")
+    axes.errorbar(x, y, yerr=[below, above], fmt="o", color="#0072b2", markersize=5, elinewidth=1.2, label="measured")
+    axes.set_xlim(min(*x, 0.1) / 2, 1 - (1 - max(*x, 0.9)) / 2)
+    axes.set_ylim(-0.03, 1.03)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
     axes.set_xlabel("mean importance")
     axes.set_ylabel("share that is important")
     axes.set_title(
