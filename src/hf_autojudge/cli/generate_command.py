@@ -52,6 +52,8 @@ def generate(
         input_ids=inputs["input_ids"].to(target.device),
         attention_mask=inputs["attention_mask"].to(target.device),
         assistant_model=draft,
+        tokenizer=tokenizer,
+        assistant_tokenizer=tokenizer,  # the vocabularies may be padded differently
         judge=head,
         judge_threshold=threshold,
         num_assistant_tokens=num_assistant_tokens,

@@ -2,7 +2,7 @@
 
 from hf_autojudge.training.arguments import JudgeTrainingArguments
 from hf_autojudge.training.calibration import JudgeChoice, calibrate_judges, calibrate_threshold, calibration_table
-from hf_autojudge.training.choosing import ThresholdChoice, choose_setting, choose_threshold
+from hf_autojudge.training.choosing import ThresholdChoice, choose_setting, choose_threshold, prompts_needed
 from hf_autojudge.training.disjoint import check_disjoint
 from hf_autojudge.training.feature_store import store_features
 from hf_autojudge.training.features import MismatchFeatures, collect_features
@@ -31,6 +31,7 @@ __all__ = [
     "fit_head",
     "fit_store",
     "plot_reliability",
+    "prompts_needed",
     "store_features",
     "threshold_labels",
     "tune_draft_length",

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling import Annotated, AutoJudge, SelfJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.tasks.base import Sample
@@ -109,6 +110,9 @@ class JudgeTrainingArguments:
         self._check("validation_share", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("max_accuracy_drop", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("confidence", "between 0.5 and 1", lambda value: 0.5 < value < 1)
+        self._check("thresholds", "between 0 and 1", lambda values: all(0 <= value <= 1 for value in values or ()))
+        known = (*FEATURES, *SCALARS)
+        self._check("features", f"of {', '.join(known)}", lambda names: set(names or ()).issubset(known))
         if self.tune_draft_length and self.num_assistant_tokens is not None:
             raise ValueError(
                 f"num_assistant_tokens is {self.num_assistant_tokens}, but tune_draft_length chooses it; give one of "

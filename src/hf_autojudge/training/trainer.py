@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from hf_autojudge.evaluation import Frontier, measure_frontier, plot_frontier
 from hf_autojudge.hub import push_judge, save_judge, write_card
 from hf_autojudge.judges import AutoJudgeHead, Judge
-from hf_autojudge.judges.base import check_threshold
 from hf_autojudge.labeling import LabelStore, label_samples
 from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.provenance import read_json
@@ -202,7 +201,7 @@ class JudgeTrainer:
         table that reject most important mismatches."""
         safe = [row["threshold"] for row in self.judge.config.thresholds if row["recall"] >= TUNING_RECALL]
         if thresholds := self.args.thresholds or safe:
-            self.judge.config.threshold = check_threshold(median_low(thresholds))
+            self.judge.config.threshold = median_low(thresholds)
         return tune_draft_length(
             *self._pair(), samples, self.judge, max_new_tokens=self.args.max_new_tokens, seed=self.args.seed
         )
