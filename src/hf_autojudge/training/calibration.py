@@ -176,7 +176,7 @@ def calibrate_judges(
     for name, grid in grids.items():
         _check_grid(name, [label for label, _ in grid])
     judges: dict[str, Judge] = {
-        f"{name}, {label}": judge if judge.threshold is None else _AtOwnThreshold(judge)
+        f"{name}, {label}": judge if judge.threshold is None else _AtThreshold(judge, judge.threshold)
         for name, grid in grids.items()
         for label, judge in grid
     }
@@ -211,10 +211,11 @@ def _check_grid(name: str, labels: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _AtOwnThreshold:
-    """A judge without a threshold to vary, so that [`measure_frontier`] measures it once."""
+class _AtThreshold:
+    """A judge at one threshold: without one to vary, [`measure_frontier`] measures it once, as it does a rule."""
 
     judge: Judge
+    at: float
     threshold: ClassVar[float | None] = None
 
     @property
@@ -225,8 +226,17 @@ class _AtOwnThreshold:
     def num_assistant_tokens(self) -> int | None:
         return self.judge.num_assistant_tokens
 
+    @property
+    def num_budgets(self) -> int:
+        """As the judge has it, if it keeps a budget."""
+        return getattr(self.judge, "num_budgets", 0)
+
+    def costs(self, window: Window) -> torch.Tensor:
+        """Likewise."""
+        return self.judge.costs(window)  # type: ignore[attr-defined]
+
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
-        return self.judge.accept(window)
+        return self.judge.accept(window, self.at)
 
     def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
         self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)
