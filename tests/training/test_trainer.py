@@ -82,13 +82,14 @@ def test_train_writes_the_reports(trained):
     assert (folder / "README.md").read_text().startswith("---")
 
 
-def test_test_prompts_that_the_judge_was_calibrated_on_are_refused(trained, pair):
+def test_test_prompts_that_the_judge_was_calibrated_on_are_refused(trained, pair, tmp_path):
     _, _, folder = trained
     task = word_problems_task()
     overlapping = replace(task, load=lambda split, n: [*task.load("validation", 1), *task.load(split, 2)])
-    args = JudgeTrainingArguments(output_dir=str(folder), thresholds=[0.5], **SMALL)
-    with pytest.raises(ValueError, match="1 of 3 test prompts are also validation prompts"):
-        JudgeTrainer(*pair, overlapping, args).evaluate()
+    for output_dir, judge in ((folder, None), (tmp_path, AutoJudgeHead.from_pretrained(folder))):
+        args = JudgeTrainingArguments(output_dir=str(output_dir), thresholds=[0.5], **SMALL)
+        with pytest.raises(ValueError, match="1 of 3 test prompts are also validation prompts"):
+            JudgeTrainer(*pair, overlapping, args, judge=judge).evaluate()
 
 
 def test_the_draft_length_is_tuned_before_calibrating(trained, pair, tmp_path):

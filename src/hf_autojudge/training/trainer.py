@@ -209,16 +209,10 @@ class JudgeTrainer:
     def evaluate(self, judges: Mapping[str, Judge] | None = None) -> Frontier:
         """Measure accuracy against speed on the test samples: plain greedy decoding, transformers' assisted
         generation, threshold 0, the judge at each threshold, and further `judges` by name. Writes `frontier.json`,
-        `frontier.png` and the card. See [`measure_frontier`].
-
-        Raises:
-            ValueError: If test prompts are among the validation prompts that the judge was calibrated on.
-        """
-        args, folder = self.args, Path(self.args.output_dir)
-        samples = self.task.load("test", args.max_test_samples)
-        calibration = read_json(folder / "calibration.json") if (folder / "calibration.json").exists() else {}
-        if known := calibration.get("validation_prompts"):
-            check_digests(known, prompt_digests(samples, self.task, self.processing_class))
+        `frontier.png` and the card. See [`measure_frontier`]. Test prompts that the judge was calibrated on are
+        refused."""
+        args = self.args
+        samples = self._test_samples()
         own = self.judge.threshold
         thresholds = args.thresholds or sorted({own, *(row["threshold"] for row in self.judge.config.thresholds)})
         with self._reporter.run():
@@ -238,10 +232,27 @@ class JudgeTrainer:
                     f"eval_tokens_per_second/{point.name}": point.tokens_per_second,
                 }
                 self._reporter.log(0, figures)
+        folder = Path(args.output_dir)
+        calibration = folder / "calibration.json"
+        limit = read_json(calibration).get("max_accuracy_drop") if calibration.exists() else None
         frontier.to_json(folder / "frontier.json")
-        plot_frontier(frontier, folder / "frontier.png", calibration.get("max_accuracy_drop"))
+        plot_frontier(frontier, folder / "frontier.png", limit)
         self._publish()
         return frontier
+
+    def _test_samples(self) -> list[Sample]:
+        """The test samples.
+
+        Raises:
+            ValueError: If some have prompts that the judge was calibrated on, by what is known in the output folder
+                and in the folder that the judge was loaded from.
+        """
+        samples, known = self.task.load("test", self.args.max_test_samples), []
+        for folder in filter(None, {self.args.output_dir, self.judge.name_or_path}):
+            if (path := Path(folder) / "calibration.json").exists():
+                known += read_json(path).get("validation_prompts", [])
+        check_digests(known, prompt_digests(samples, self.task, self.processing_class))
+        return samples
 
     def _publish(self) -> None:
         """Write the card, if the judge lies in the output folder, and upload the judge, if it is asked for."""
