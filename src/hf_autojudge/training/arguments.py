@@ -49,6 +49,11 @@ class JudgeTrainingArguments:
     num_assistant_tokens: int | None = _field(
         None, "Number of candidate tokens in a round. Default: the models', then the judge's, then 20."
     )
+    tune_draft_length: bool = _field(
+        False,
+        "Before calibrating, choose the number of candidate tokens and the draft's confidence threshold by tokens/s "
+        "on the first 32 validation samples, and store them in the judge.",
+    )
     seed: int = _field(0, "Seed of everything random: rollouts, the validation split, the order of measurements.")
 
     method: str = _field("autojudge", "Labelling method: autojudge, selfjudge or annotated.")
@@ -114,6 +119,11 @@ class JudgeTrainingArguments:
         self._check("thresholds", "between 0 and 1", lambda values: all(0 <= value <= 1 for value in values or ()))
         known = (*FEATURES, *SCALARS)
         self._check("features", f"of {', '.join(known)}", lambda names: set(names or ()).issubset(known))
+        if self.tune_draft_length and self.num_assistant_tokens is not None:
+            raise ValueError(
+                f"num_assistant_tokens is {self.num_assistant_tokens}, but tune_draft_length chooses it; give one of "
+                "the two."
+            )
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
         self._check("outcome", f"one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
         if self.method != "autojudge":
