@@ -54,3 +54,14 @@ def head():
         target_hidden_size=32,
         num_candidate_tokens=4,
     )
+
+
+@pytest.fixture(scope="session")
+def samples(llama_pair, task, tokenizer):
+    """Half of the samples get the greedy answer's outcome as the right one, so accuracy is neither 0 nor 1."""
+    found = []
+    for i, sample in enumerate(task.load("test", None)):
+        new = llama_pair[0].generate(torch.tensor([sample["ids"]]), max_new_tokens=16, do_sample=False)[0, 4:]
+        answer = tokenizer.decode(new, skip_special_tokens=True)
+        found.append(sample | {"answer": answer if i % 2 == 0 and answer else "a b c none"})
+    return found

@@ -1,36 +1,37 @@
 import copy
-import warnings
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from hf_autojudge.evaluation import Frontier, load_metric, measure_frontier, plot_frontier, trace_answer
-from hf_autojudge.evaluation.baselines import ASSISTED, EXACT, PLAIN, counted_calls, generation_settings
-from hf_autojudge.evaluation.report import Questions, make_point
+from hf_autojudge.evaluation import (
+    Frontier,
+    measure_frontier,
+    plot_acceptance_by_position,
+    plot_frontier,
+    trace_answer,
+)
+from hf_autojudge.evaluation.decoder import counted_calls, generation_settings
+from hf_autojudge.evaluation.strategies import ASSISTED, DRAFT, EXACT, PLAIN
 from tests.utils import VOCAB, make_pair
 
 
+@dataclass(frozen=True)
+class Composed(ExactMatchRule):
+    judges: tuple
+
+
 @pytest.fixture(scope="module")
-def found(llama_pair, head, task, tokenizer):
-    # Half of the samples get the greedy answer's outcome as the right one, so that accuracy is neither 0 nor 1
-    samples = []
-    for i, sample in enumerate(task.load("test", None)):
-        ids = torch.tensor([sample["ids"]])
-        new = llama_pair[0].generate(ids, max_new_tokens=16, do_sample=False)[0, 4:]
-        answer = tokenizer.decode(new, skip_special_tokens=True)
-        samples.append(sample | {"answer": answer if i % 2 == 0 and answer else "a b c none"})
+def found(llama_pair, head, task, tokenizer, samples):
     judges = {"head": head, "top-3": TopKRule(3)}
-    result = measure_frontier(*llama_pair, tokenizer, task, samples, judges, [1.0, 0.5], progress=False)
-    return result, samples
+    return measure_frontier(*llama_pair, tokenizer, task, samples, judges, [1.0, 0.5], progress=False), samples
 
 
 def test_points_in_order(found):
     names = [p.name for p in found[0].points]
-    assert names == [PLAIN, ASSISTED, EXACT, "head, threshold 0.5", "head, threshold 1", "top-3"]
+    assert names == [PLAIN, DRAFT, ASSISTED, EXACT, "head, threshold 0.5", "head, threshold 1", "top-3"]
     assert found[0].settings["num_assistant_tokens"] == 4  # the head's
 
 
@@ -83,56 +84,10 @@ def test_cap_hits_are_answers_without_an_end_token(found):
 def test_intervals_contain_the_point(found):
     for p in found[0].points:
         for field in fields(p):
-            if field.name.endswith("_interval"):
+            if field.name.endswith("_interval") and getattr(p, field.name) is not None:
                 low, high = getattr(p, field.name)
                 value = getattr(p, field.name.removesuffix("_interval"))
                 assert low - 1e-9 <= value <= high + 1e-9, (p.name, field.name)
-
-
-def make_questions(n):
-    random = np.random.default_rng(0)
-    columns = [random.integers(2, size=n), random.integers(20, 200, size=n), random.integers(5, 20, size=n)]
-    return Questions(*(column.tolist() for column in columns), seconds=random.random(n).tolist(), capped=[0] * n)
-
-
-def intervals(point):
-    return {f.name: getattr(point, f.name) for f in fields(point) if f.name.endswith("_interval")}
-
-
-def test_bootstrap_is_deterministic_and_paired():
-    own, other = make_questions(30), replace(make_questions(30), correct=[1, 0] * 15)
-    point = make_point("own", "own", None, own, own, own, seed=3)
-    assert intervals(make_point("own", "own", None, own, own, own, seed=3)) == intervals(point)
-    assert point.accuracy_difference_interval == (0, 0) and point.accepted_ratio_interval == (1, 1)
-    against_other = make_point("own", "own", None, own, other, own, seed=3)
-    assert against_other.accuracy_difference_interval != (0, 0)
-    assert against_other.accuracy_interval == point.accuracy_interval  # the same resamples
-    other_seed = make_point("own", "own", None, own, own, own, seed=4)
-    for name in ("accuracy_interval", "accepted_interval", "tokens_per_second_interval"):
-        assert getattr(point, name) != getattr(other_seed, name)
-
-
-def test_intervals_are_as_wide_as_the_normal_approximation():
-    n = 2000
-    own = make_questions(n)
-    point = make_point("own", "own", None, own, own, own)
-    width = 2 * 1.96 * np.sqrt(point.accuracy * (1 - point.accuracy) / n)
-    assert np.diff(point.accuracy_interval) == pytest.approx(width, rel=0.1)
-    # The delta method for a ratio of sums
-    new_tokens, target_calls = np.array(own.new_tokens), np.array(own.target_calls)
-    residuals = (new_tokens - point.accepted * target_calls) / target_calls.mean()
-    assert np.diff(point.accepted_interval) == pytest.approx(2 * 1.96 * residuals.std() / np.sqrt(n), rel=0.1)
-
-
-@pytest.mark.parametrize("n", [1, 2, 30])
-def test_degenerate_questions_have_intervals_of_width_0(n):
-    own = Questions([1] * n, [40] * n, [16] * n, [0.5] * n, [0] * n)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        point = make_point("own", "own", None, own, own, own)
-    assert point.accuracy_interval == (1, 1) and point.accuracy_difference_interval == (0, 0)
-    assert point.accepted_interval == (2.5, 2.5) and point.accepted_ratio_interval == (1, 1)
-    assert point.tokens_per_second_interval == (80, 80)
 
 
 def test_json_round_trip(found, tmp_path):
@@ -143,13 +98,54 @@ def test_json_round_trip(found, tmp_path):
         Frontier.from_json(tmp_path / "other.json")
 
 
-def test_table_and_plot(found, tmp_path):
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+def test_table_and_plots(found, tmp_path):
+    console = Console(width=116, record=True, file=open("/dev/null", "w"))
     console.print(found[0].table())
-    assert "head @ 0.5" in console.export_text()
+    lines = console.export_text().splitlines()
+    for name in ("head @ 0.5", "head @ 1", "top-3", "plain greedy"):
+        assert any(name in line for line in lines)
+    (alone,) = [line.split() for line in lines if DRAFT in line]
+    assert alone.count("-") == 2  # tokens per target call, and their ratio
+    assert not any("…" in line for line in lines)
     plot_frontier(found[0], tmp_path / "f.png")
-    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
-    assert [p.name for p in tmp_path.iterdir()] == ["f.png"]
+    plot_acceptance_by_position(found[0], tmp_path / "a.png")
+    for name in ("f.png", "a.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_judge_of_another_task_is_named(llama_pair, head, task, tokenizer, samples):
+    other = copy.deepcopy(head)
+    other.config.task = "sums"
+    judges = {"here": head, "other": other, "composed": Composed((TopKRule(2), other))}
+    result = measure_frontier(*llama_pair, tokenizer, task, samples[:1], judges, [0.5], progress=False)
+    assert result.settings["judge_tasks"] == {"other": "sums", "composed": "sums"} and head.config.task is None
+    console = Console(width=116, record=True, file=open("/dev/null", "w"))
+    console.print(result.table())
+    text = console.export_text()
+    assert text.count("made for sums") == 2 and "toy, 1 questions" in text
+
+
+def test_drafting_stops_at_unsure_candidates(llama_pair, task, tokenizer, samples):
+    options = {"baselines": False, "progress": False}
+    always = measure_frontier(*llama_pair, tokenizer, task, samples, {}, **options)
+    rarely = measure_frontier(*llama_pair, tokenizer, task, samples, {}, assistant_confidence_threshold=0.9, **options)
+    assert rarely.settings["assistant_confidence_threshold"] == 0.9
+    assert rarely[EXACT].accepted < always[EXACT].accepted
+    assert rarely.questions[EXACT].new_tokens == always.questions[EXACT].new_tokens
+
+
+def test_the_draft_alone_answers_as_the_draft(found, llama_pair, task, tokenizer):
+    result, samples = found
+    right, lengths = 0, []
+    for sample in samples:
+        new = llama_pair[1].generate(torch.tensor([sample["ids"]]), max_new_tokens=16, do_sample=False)[0, 4:]
+        right += task.is_correct(tokenizer.decode(new, skip_special_tokens=True), sample)
+        lengths.append(len(new))
+    point = result[DRAFT]
+    assert point.accuracy == right / len(samples) and result.questions[DRAFT].new_tokens == lengths
+    assert point.accepted is None and point.accepted_ratio_interval is None
+    assert point.acceptance_by_position is None and point.speed_ratio_to_target is not None
 
 
 def test_generation_config_is_restored(llama_pair):
@@ -206,6 +202,9 @@ def test_close_thresholds_get_different_names(llama_pair, head, task, tokenizer)
         ({"judges": {"plain greedy": TopKRule(2)}}, "Names occur twice.*plain greedy"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens must be a whole number of at least 1; got 0"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"num_timed": 0}, "num_timed must be at least 1; got 0"),
+        ({"assistant_confidence_threshold": 2}, r"assistant_confidence_threshold must lie in \[0, 1\]; got 2"),
     ],
 )
 def test_errors(llama_pair, head, task, tokenizer, change, message):
@@ -214,15 +213,12 @@ def test_errors(llama_pair, head, task, tokenizer, change, message):
         measure_frontier(*llama_pair, tokenizer, task, **arguments, progress=False)
 
 
-def test_metric_loads_offline():
-    found = load_metric().compute(predictions=["7", "", "8", " 9 "], references=["7", "", "9", "9"])
-    assert found == {"accuracy": 0.5, "correct": [1, 0, 0, 1]}
-
-
-def test_vocabularies_padded_to_different_sizes(llama_pair, task, tokenizer):
+@pytest.mark.parametrize("more", [8, -2])
+def test_vocabularies_padded_to_different_sizes(more, task, tokenizer):
     """As those of Qwen2.5's models of 0.5 and 7 billion parameters."""
     target, draft = make_pair("llama")
-    draft.resize_token_embeddings(VOCAB + 8)
-    result = measure_frontier(target, draft, tokenizer, task, task.load("test", 2), TopKRule(2), progress=False)
+    draft.resize_token_embeddings(VOCAB + more)
+    samples = [{"ids": [1, VOCAB - 1, *sample["ids"]], "answer": ""} for sample in task.load("test", 2)]
+    result = measure_frontier(target, draft, tokenizer, task, samples, TopKRule(2), progress=False)
     assert result[EXACT].length_inflation == 1 and result[ASSISTED].accuracy == result[PLAIN].accuracy
     trace_answer(target, draft, tokenizer, [1, 3], TopKRule(2), max_new_tokens=4)

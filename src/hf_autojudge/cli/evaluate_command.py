@@ -22,6 +22,7 @@ from hf_autojudge.training import JudgeTrainingArguments
         *("output_dir", "max_new_tokens", "num_assistant_tokens", "seed", "report_to", "run_name"),
         *("push_to_hub", "hub_model_id", "hub_private_repo"),
         max_samples="max_test_samples",
+        batch_size="eval_batch_size",
         threshold="thresholds",
     ),
 )
@@ -36,9 +37,16 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Also measure a rule: topk:4, kl:0.5, typical, ... Repeatable. Default: none."),
     ] = None,
+    answers_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder that keeps the answers as they come: a killed run with the same settings resumes there, and "
+            "further rules are added to it. Default: none."
+        ),
+    ] = None,
 ) -> None:
-    """Measure accuracy against speed on the test samples: plain greedy, assisted generation, the judge, rules."""
+    """Measure accuracy against speed on the test samples: both models alone, assisted generation, the judge, rules."""
     rules = {name: parse_rule(name) for name in rule or []}
-    frontier = load_trainer(args, models, task, judge).evaluate(rules)
+    frontier = load_trainer(args, models, task, judge).evaluate(rules, answers_dir)
     console.print(frontier.table())
     console.print(f"Written to {args.output_dir}: frontier.json, frontier.png, README.md")

@@ -1,13 +1,16 @@
 """The fourth verb, evaluate: accuracy against speed, and single answers token by token."""
 
+from hf_autojudge.evaluation.acceptance_plot import plot_acceptance_by_position
 from hf_autojudge.evaluation.benchmark import measure_frontier
-from hf_autojudge.evaluation.metrics import load_metric
+from hf_autojudge.evaluation.metrics import ACCEPTED_PER_TARGET_CALL, OUTCOME_ACCURACY, load_metric
 from hf_autojudge.evaluation.page import answer_page
 from hf_autojudge.evaluation.plots import plot_frontier
 from hf_autojudge.evaluation.report import Frontier, Point, Questions
 from hf_autojudge.evaluation.trace import AnswerTrace, TokenTrace, trace_answer
 
 __all__ = [
+    "ACCEPTED_PER_TARGET_CALL",
+    "OUTCOME_ACCURACY",
     "AnswerTrace",
     "Frontier",
     "Point",
@@ -16,6 +19,7 @@ __all__ = [
     "answer_page",
     "load_metric",
     "measure_frontier",
+    "plot_acceptance_by_position",
     "plot_frontier",
     "trace_answer",
 ]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import cycle, groupby
 from typing import TYPE_CHECKING
 
-from hf_autojudge.evaluation.baselines import ASSISTED, EXACT, PLAIN
 from hf_autojudge.evaluation.panel import QUIET, Line, Panel, Series, strip_rows
 from hf_autojudge.evaluation.report import Frontier, Point
+from hf_autojudge.evaluation.strategies import ASSISTED, DRAFT, EXACT, PLAIN
 from hf_autojudge.provenance import replacing
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def plot_frontier(frontier: Frontier, path: str | os.PathLike, max_accuracy_drop
 
     The accuracy axis covers all judges and baselines, and rules of similar accuracy. Rules far below are drawn in a
     grey strip under it, with their accuracy beside the marker. The target alone always yields one token per call, so
-    the left panel shows only its accuracy, as a line.
+    the left panel shows only its accuracy, as a line. The draft alone, and a strategy that answered fewer questions
+    than the others, are not drawn.
 
     Args:
         frontier ([`Frontier`])
@@ -57,8 +58,11 @@ def frontier_figure(frontier: Frontier, max_accuracy_drop: float | None = None) 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    s, series, lines = frontier.settings, _series(frontier.points), _lines(frontier, max_accuracy_drop)
-    low, high, below = _accuracy_range(frontier.points, lines)
+    s = frontier.settings
+    most = max(point.n for point in frontier.points)
+    points = [point for point in frontier.points if point.judge != DRAFT and point.n == most]
+    series, lines = series_of(points), _lines(frontier, max_accuracy_drop)
+    low, high, below = _accuracy_range(points, lines)
     legend_columns = min(4, max(1, 96 // (6 + max(len(each.label) for each in series))))
     legend_rows = math.ceil(len(series) / legend_columns)
 
@@ -67,7 +71,7 @@ def frontier_figure(frontier: Frontier, max_accuracy_drop: float | None = None) 
     left, right = figure.subplots(1, 2, sharey=True)
     panels = [
         Panel(left, "accepted", [each for each in series if each.judge != PLAIN]),
-        Panel(right, "tokens_per_second", series, edge=_far_left(frontier.points)),
+        Panel(right, "tokens_per_second", series, edge=_far_left(points)),
     ]
     rows = strip_rows(panels, below)
     bottom = low - (high - low) * ROW_INCHES * len(rows) / RANGE_INCHES
@@ -116,8 +120,8 @@ def frontier_figure(frontier: Frontier, max_accuracy_drop: float | None = None) 
     return figure
 
 
-def _series(points: Sequence[Point]) -> list[Series]:
-    """Judges with thresholds come first and get the first colors."""
+def series_of(points: Sequence[Point]) -> list[Series]:
+    """What the legend lists. Judges with thresholds come first and get the first colors."""
     groups = [list(group) for _, group in groupby(points, key=lambda point: point.judge)]
     groups.sort(key=lambda group: group[0].threshold is None)
     colors, markers, series = cycle(COLORS), cycle(MARKERS), []

@@ -95,6 +95,12 @@ class JudgeTrainingArguments:
         None, "Thresholds to measure, importance between 0 and 1. Default: those of the judge's table, and its own."
     )
 
+    eval_batch_size: int = _field(
+        16,
+        "Number of samples answered at the same time, to calibrate and to evaluate; tokens/s are measured on up to 16 "
+        "samples, one at a time. With 1, on all.",
+    )
+
     report_to: str | list[str] = _field(
         "none", "Names of the services to report figures to, as in transformers: tensorboard, wandb, ..., all or none."
     )
@@ -112,6 +118,7 @@ class JudgeTrainingArguments:
             self._check(name, "at least 1", lambda value: value is None or value >= 1)
         self._check("num_assistant_tokens", "at least 1", lambda value: value is None or value >= 1)
         self._check("label_batch_size", "at least 1", lambda value: value >= 1)
+        self._check("eval_batch_size", "at least 1", lambda value: value >= 1)
         self._check("hidden_size", "at least 0", lambda value: value >= 0)
         self._check("validation_share", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("max_accuracy_drop", "between 0 and 1", lambda value: 0 < value < 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,8 +36,8 @@ class JudgeTrainer:
 
     Each verb reads what the verb before it has written to `args.output_dir`, so the verbs may run in different
     processes, with this class or with `hf-autojudge`, which uses it. A killed run resumes: labelled prompts and
-    collected features are kept; `fit`'s optimization, `calibrate` and `evaluate` start again. With
-    `args.push_to_hub`, `fit`, `calibrate` and `evaluate` upload the judge.
+    collected features are kept, and the answers of an `evaluate` with a folder; `fit`'s optimization and `calibrate`
+    start again. With `args.push_to_hub`, `fit`, `calibrate` and `evaluate` upload the judge.
 
     Args:
         target ([`PreTrainedModel`]): Decoder-only.
@@ -182,6 +183,8 @@ class JudgeTrainer:
                 args.thresholds,
                 max_new_tokens=args.max_new_tokens,
                 num_assistant_tokens=args.num_assistant_tokens,
+                batch_size=args.eval_batch_size,
+                num_timed=1,  # the choice does not depend on tokens/s
                 seed=args.seed,
             )
             for step, row in enumerate(choice.rows):
@@ -206,11 +209,11 @@ class JudgeTrainer:
             *self._pair(), samples, self.judge, max_new_tokens=self.args.max_new_tokens, seed=self.args.seed
         )
 
-    def evaluate(self, judges: Mapping[str, Judge] | None = None) -> Frontier:
-        """Measure accuracy against speed on the test samples: plain greedy decoding, transformers' assisted
+    def evaluate(self, judges: Mapping[str, Judge] | None = None, folder: str | os.PathLike | None = None) -> Frontier:
+        """Measure accuracy against speed on the test samples: the target and the draft alone, transformers' assisted
         generation, threshold 0, the judge at each threshold, and further `judges` by name. Writes `frontier.json`,
-        `frontier.png` and the card. See [`measure_frontier`]. Test prompts that the judge was calibrated on are
-        refused."""
+        `frontier.png` and the card. With a `folder` the answers are kept there, and a killed evaluation resumes. See
+        [`measure_frontier`]. Test prompts that the judge was calibrated on are refused."""
         args = self.args
         samples = self._test_samples()
         own = self.judge.threshold
@@ -223,6 +226,8 @@ class JudgeTrainer:
                 thresholds,
                 max_new_tokens=args.max_new_tokens,
                 num_assistant_tokens=args.num_assistant_tokens,
+                batch_size=args.eval_batch_size,
+                folder=folder,
                 seed=args.seed,
             )
             for point in frontier.points:
@@ -231,12 +236,12 @@ class JudgeTrainer:
                     f"eval_accepted_per_target_call/{point.name}": point.accepted,
                     f"eval_tokens_per_second/{point.name}": point.tokens_per_second,
                 }
-                self._reporter.log(0, figures)
-        folder = Path(args.output_dir)
-        calibration = folder / "calibration.json"
+                self._reporter.log(0, {name: value for name, value in figures.items() if value is not None})
+        output_dir = Path(args.output_dir)
+        calibration = output_dir / "calibration.json"
         limit = read_json(calibration).get("max_accuracy_drop") if calibration.exists() else None
-        frontier.to_json(folder / "frontier.json")
-        plot_frontier(frontier, folder / "frontier.png", limit)
+        frontier.to_json(output_dir / "frontier.json")
+        plot_frontier(frontier, output_dir / "frontier.png", limit)
         self._publish()
         return frontier
 

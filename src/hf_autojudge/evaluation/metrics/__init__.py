@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 OUTCOME_ACCURACY = Path(__file__).parent / "outcome_accuracy"
-"""The folder to pass to `evaluate.load`."""
+ACCEPTED_PER_TARGET_CALL = Path(__file__).parent / "accepted_per_target_call"
+"""The folders to pass to `evaluate.load`."""
 
 
-def load_metric() -> Any:
-    """Load `outcome_accuracy` from the package's own files, without network access.
+def load_metric(folder: Path = OUTCOME_ACCURACY) -> Any:
+    """Load a metric from the package's own files, without network access.
+
+    Args:
+        folder (`Path`, *optional*): `OUTCOME_ACCURACY`, whose `compute` takes `predictions`, `references` and,
+            optionally, `is_correct` and `threads`; or `ACCEPTED_PER_TARGET_CALL`, whose `compute` takes `new_tokens`
+            and `target_calls`.
 
     Returns:
-        [`evaluate.Metric`]: Its `compute` takes `predictions`, `references` and, optionally, `is_correct`.
+        [`evaluate.Metric`]
     """
     import evaluate  # takes a second
 
     # With files or a shared id, two processes on one machine would wait for each other's lock
-    return evaluate.load(str(OUTCOME_ACCURACY), keep_in_memory=True, experiment_id=uuid.uuid4().hex)
+    return evaluate.load(str(folder), keep_in_memory=True, experiment_id=uuid.uuid4().hex)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import datasets
@@ -16,6 +17,8 @@ Args:
     references (`list[str]`): The right answers or outcomes.
     is_correct (`Callable[[str, str], bool]`, *optional*): Whether a prediction is right, given its reference. By
         default: whether the two are equal without leading and trailing spaces.
+    threads (`int`, *optional*, defaults to 0): Number of threads that call it, for functions that wait, such as one
+        that runs a program. 0 calls it in the caller's thread.
 
 Returns:
     `accuracy` (`float`): In [0, 1].
@@ -36,9 +39,20 @@ class OutcomeAccuracy(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str], is_correct: Callable[[str, str], bool] | None = None
+        self,
+        predictions: list[str],
+        references: list[str],
+        is_correct: Callable[[str, str], bool] | None = None,
+        threads: int = 0,
     ) -> dict[str, Any]:
         is_right = is_correct or (lambda prediction, reference: prediction.strip() == reference.strip())
-        pairs = zip(predictions, references, strict=True)
-        correct = [int(p.strip() != "" and is_right(p, r)) for p, r in pairs]
+
+        def score(prediction: str, reference: str) -> int:
+            return int(prediction.strip() != "" and is_right(prediction, reference))
+
+        if threads:
+            with ThreadPoolExecutor(threads) as pool:
+                correct = list(pool.map(score, predictions, references))
+        else:
+            correct = list(map(score, predictions, references))
         return {"accuracy": sum(correct) / len(correct), "correct": correct}
