@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_autojudge import AutoJudgeHead, Judge
-from hf_autojudge.cli.loading import parse_rule
+from hf_autojudge import AutoJudgeHead, Judge, parse_rule
 from hf_autojudge.evaluation import measure_frontier, plot_frontier
 from hf_autojudge.tasks import gsm8k_task
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import LogitsProcessorList
 
+from tests.plain_rules import PlainWindow
+
 
 @torch.no_grad()
 def run(model, ids):
@@ -93,3 +95,59 @@ def judged_greedy(
                 out.judged += not kinds[i]
             if token in eos or len(out.ids) >= limit or stops(out.ids):
                 return out
+
+
+def importance_of(head, target, draft):
+    """A function importance(ids, token) of a [`Head`]."""
+
+    def importance(ids, token):
+        states = {"draft": run(draft, [*ids, token])[1], "target": run(target, [*ids, token])[1]}
+        rows = {"draft_token": -1, "previous": -2}
+        x = torch.cat([states[f.split(".")[1]][rows[f.split(".")[0]]] for f in head.features])
+        return float(torch.sigmoid(((x - head.mean) / head.scale) @ head.weight + head.bias))
+
+    return importance
+
+
+def judged_by_window(target, draft, prompt, judge, k, max_new_tokens, eos=frozenset()):
+    """As [`judged_greedy`], for a judge that sees the whole window and keeps its own books: one of
+    `tests.plain_rules`. Whole texts, no cache, no processors."""
+    out = Result(list(prompt))
+    limit = len(prompt) + max_new_tokens
+    while True:
+        context = list(out.ids)
+        window, draft_rows = [], []
+        while len(window) < min(k, limit - len(context) - 1):
+            text = [min(token, draft.config.vocab_size - 1) for token in context + window]  # it may lack some tokens
+            draft_rows.append(run(draft, text)[0][-1][: target.config.vocab_size])
+            window.append(int(draft_rows[-1].argmax()))
+            if window[-1] in eos:
+                break
+        target_rows = run(target, context + window)[0][len(context) - 1 :]
+        chosen = []  # the target's, or the mixture's, at each candidate; then the bonus token
+        for p, q in zip(target_rows, draft_rows, strict=False):
+            if judge.mixes:
+                missing = len(p) - len(q)  # tokens that the draft does not have
+                both = p.softmax(-1), torch.nn.functional.pad(q.softmax(-1), (0, missing))
+                w = judge.weight(p.tolist(), q.tolist(), *(x.tolist() for x in both))
+                p = p if w == 1 else w * both[0] + (1 - w) * both[1]
+            chosen.append(int(p.argmax()))
+        chosen.append(int(target_rows[-1].argmax()))
+        matches = [token == own for token, own in zip(window, chosen, strict=False)]
+        rows = [[row.tolist() for row in rows] for rows in (target_rows[:-1], draft_rows)]
+        w = PlainWindow(window, matches, *rows, context, len(context) - len(prompt))
+        out.rounds += 1
+        out.drafted += len(window)
+        n = 0
+        while n < len(window) and (matches[n] or judge.accepts(w, n)):
+            out.ids.append(window[n])
+            out.matched += matches[n]
+            out.judged += not matches[n]
+            if not matches[n]:
+                judge.emitted(w, n)
+            if window[n] in eos:
+                return out
+            n += 1
+        out.ids.append(chosen[n])
+        if chosen[n] in eos or len(out.ids) >= limit:
+            return out

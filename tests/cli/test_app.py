@@ -61,6 +61,7 @@ def test_version(run):
         (["evaluate", "--judge", "nothing"], "nothing"),
         (["evaluate", "--rule", "topk:many"], "--rule topk:many"),
         (["calibrate", "--confidence", "1"], "--confidence must be between 0.5 and 1; got 1.0"),
+        (["calibrate", "--num-assistant-tokens", "8", "--tune-draft-length"], "tune_draft_length chooses it"),
         (["generate", "nothing", "Hello"], "nothing"),
         (["label", "--task", "sums"], "one of gsm8k, math"),
         (["label", "--target-model-name-or-path", "org/only-one"], "--draft-model-name-or-path"),

@@ -13,3 +13,13 @@ def test_calibrate_writes_the_threshold(run, judge):
         "four prompts cannot show a drop below 1 point"
     )
     assert AutoJudgeHead.from_pretrained(judge).threshold == 0.0
+
+
+@pytest.mark.slow
+def test_the_draft_length_is_tuned_and_written(run, judge, tmp_path):
+    options = ("--judge", judge, "--output-dir", tmp_path, "--tune-draft-length", "--threshold", 0.3)
+    finished = run("calibrate", *options, "--max-samples", 2, "--max-new-tokens", 40)
+    assert finished.code == 0, finished.stderr
+    config = AutoJudgeHead.from_pretrained(tmp_path).config
+    assert config.num_candidate_tokens in (4, 8, 16, 32) and config.confidence_threshold in (0.0, 0.4, 0.6, 0.8)
+    assert f"{config.num_candidate_tokens} candidate tokens, confidence" in " ".join(finished.stdout.split())

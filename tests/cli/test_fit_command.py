@@ -11,7 +11,8 @@ def test_fit_writes_a_judge(judge):
     config = AutoJudgeHead.from_pretrained(judge).config
     assert (config.target, config.draft) == ("hf_autojudge/embedded-target", "hf_autojudge/embedded-draft")
     assert config.num_candidate_tokens == 8 and config.task == "word_problems" and config.thresholds
-    assert json.loads((judge / "fit.json").read_text())["auc"] > 0.5
+    metrics = json.loads((judge / "fit.json").read_text())
+    assert metrics["auc"] > 0.5 and 0 < metrics["brier_score"] < 0.25 and len(metrics["reliability"]) == 10
 
 
 @pytest.mark.slow

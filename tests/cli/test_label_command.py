@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from hf_autojudge import AutoJudgeHead
 from hf_autojudge.labeling import LabelStore
 
@@ -24,6 +26,33 @@ def test_annotated_answers_make_a_judge_of_the_target_alone(run, tmp_path, monke
     assert list(head.config.features) == ["draft_token.target"] and head.config.draft_hidden_size == 0
     finished = run("calibrate")
     assert finished.code == 2 and "name one with --task" in finished.stderr
+
+
+def test_labels_for_correctness(run, tmp_path):
+    options = ("--labels-dir", tmp_path, "--max-samples", 3)
+    finished = run("label", *options, "--outcome", "correct")
+    assert finished.code == 0, finished.stderr
+    assert "important, 0 helpful (a wrong answer became right)." in " ".join(finished.stdout.split())
+    store = LabelStore(tmp_path)
+    assert store.settings["outcome"] == "correct"
+    finished = run("label", *options)
+    assert finished.code == 2 and "outcome was 'correct' and is now 'same'" in " ".join(finished.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--outcome", "right"), "--outcome must be one of same, correct; got 'right'"),
+        (
+            ("--outcome", "correct", "--method", "selfjudge"),
+            "--outcome must be same with the method selfjudge; got 'correct'",
+        ),
+    ],
+)
+def test_bad_outcomes(run, tmp_path, options, message):
+    finished = run("label", "--labels-dir", tmp_path / "labels", *options)
+    assert finished.code == 2 and message in " ".join(finished.stderr.split())
+    assert not (tmp_path / "labels").exists()
 
 
 def test_selfjudge_labels(run, tmp_path):

@@ -63,6 +63,7 @@ def test_leaves_out_missing_data_and_shows_no_paths(tmp_path):
 
 LABELS = {
     "autojudge": {"method": "autojudge", "rollouts": 0},
+    "correct": {"method": "autojudge", "outcome": "correct", "rollouts": 0},
     "rollouts": {"method": "autojudge", "rollouts": 4, "temperature": 0.7, "samples": 9},
     "selfjudge": {"method": "selfjudge", "max_log_likelihood_drop": 2.5, "num_suffix_tokens": 12},
     "annotated": {"method": "annotated", "answers": "0123456789abcdef"},
@@ -70,9 +71,24 @@ LABELS = {
     "unknown": None,
 }
 NAMES = "a name, the wording or the style"
+COMPARED = "compare the outcome"
 SAYS = {
-    "autojudge": ["mined without annotators", "2504.20039", NAMES],
-    "rollouts": ["mined without annotators", "2504.20039", "4 additional completions", "temperature 0.7", NAMES],
+    "autojudge": ["mined without annotators", "2504.20039", COMPARED, NAMES],
+    "correct": [
+        "mined without annotators",
+        "2504.20039",
+        "If a right answer becomes wrong, the mismatch is important.",
+        "A mistake in an answer that the target gets wrong anyway",
+        NAMES,
+    ],
+    "rollouts": [
+        "mined without annotators",
+        "2504.20039",
+        COMPARED,
+        "4 additional completions",
+        "temperature 0.7",
+        NAMES,
+    ],
     "selfjudge": [
         "2510.02329",
         "the 12 tokens after it",
@@ -80,7 +96,7 @@ SAYS = {
         "how likely the target finds the text",
     ],
     "annotated": ["2501.19309", "marked mistakes"],
-    "imported": ["mined by the AutoJudge authors' scripts", "2504.20039", NAMES],
+    "imported": ["mined by the AutoJudge authors' scripts", "2504.20039", COMPARED, NAMES],
     "unknown": ["does not record how the labels were made"],
 }
 

@@ -23,7 +23,7 @@ from tests.utils import make_pair
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
 
-SAMPLES = [{"number": i, "ids": [3 + i, 4, 5 + i]} for i in range(16)]
+SAMPLES = [{"number": i, "ids": [3 + i, 4, 5 + i], "answer": str(i % 3)} for i in range(16)]
 
 
 class Tokenizer:
@@ -121,6 +121,21 @@ def test_the_store_equals_the_local_one(tmp_path, expected):
     assert [count for count, _ in done] == list(range(1, len(SAMPLES) + 1))
     assert done[-1][1] == sum(len(item.mismatches) for item in labelled)
     assert_same(tmp_path, expected)
+
+
+@pytest.mark.slow
+def test_labels_for_correctness_equal_the_local_ones(cluster, tmp_path):
+    method = AutoJudge(outcome="correct")
+    local = label_locally(tmp_path / "local", method=method)
+    assert_same(label_with_ray(tmp_path / "ray", method=method).folder, local)
+    assert any(mismatch.helpful for item in local.labelled() for mismatch in item.mismatches)
+
+
+def test_a_task_without_right_answers_is_refused(tmp_path):
+    samples = [{"number": 0, "ids": [3, 4]}]
+    with pytest.raises(ValueError, match="sample 0 no `answer`"):
+        label_samples_with_ray(load, make_task(), samples, tmp_path / "labels", method=AutoJudge(outcome="correct"))
+    assert not (tmp_path / "labels").exists()
 
 
 def kill_once(folder, sample, reference, answer):

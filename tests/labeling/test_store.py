@@ -14,8 +14,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset, Features, List
 
 from hf_autojudge.labeling import LabelledPrompt, LabelStore, Mismatch, label_samples
+from hf_autojudge.labeling.store import FEATURES
 from hf_autojudge.tasks import Task
 from tests.utils import make_pair
 
@@ -53,6 +55,40 @@ def test_an_incomplete_file_counts_as_not_labelled(tmp_path):
     for index in (1, 3):
         store.add(index, labelled(index))
     assert store.labelled() == [labelled(i) for i in range(4)]
+
+
+def as_earlier_version(folder):
+    """Rewrite a store as versions wrote it that knew one outcome and no helpful mismatches."""
+    for path in (folder / "prompts").glob("*.parquet"):
+        (row,) = pq.read_table(path).to_pylist()
+        row["mismatches"] = [
+            {name: value for name, value in mismatch.items() if name != "helpful"} for mismatch in row["mismatches"]
+        ]
+        fields = {name: FEATURES["mismatches"].feature[name] for name in FEATURES["mismatches"].feature}
+        del fields["helpful"]
+        features = Features(FEATURES | {"mismatches": List(fields)})
+        pq.write_table(Dataset.from_list([row], features=features).data.table, path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["settings"].pop("outcome", None)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_store_of_an_earlier_version(tmp_path):
+    settings = SETTINGS | {"method": "autojudge", "outcome": "same"}
+    store = LabelStore(tmp_path, settings)
+    for index in range(4):  # one with no mismatches
+        store.add(index, labelled(index))
+    as_earlier_version(tmp_path)
+    assert b"helpful" not in (tmp_path / "prompts" / "00000002.parquet").read_bytes()
+    assert LabelStore(tmp_path).settings == settings
+    with pytest.raises(ValueError, match="outcome was 'same' and is now 'correct'"):
+        LabelStore(tmp_path, settings | {"outcome": "correct"})
+    store = LabelStore(tmp_path, settings)
+    helpful = LabelledPrompt([1, 4], [Mismatch(0, 5, 6, False, 0.25, helpful=True)], [5], [6])
+    store.add(4, helpful)
+    assert store.done() == set(range(5)) and store.prompts()[2] == [1, 2]
+    assert store.labelled() == [*map(labelled, range(4)), helpful]
+    assert json.loads((tmp_path / "manifest.json").read_text())["settings"] == settings
 
 
 def test_other_files_are_ignored(tmp_path):

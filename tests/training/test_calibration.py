@@ -1,10 +1,12 @@
-"""Thresholds: the table's counts are right, and the choice says what the data cannot support."""
+"""The table's counts are right; judges are measured as one by one, and a grid must have something to choose from."""
+
+from dataclasses import dataclass
 
 import pytest
 import torch
 
-from hf_autojudge.training import calibration_table, choose_threshold
-from hf_autojudge.training.calibration import paired_drop_bound
+from hf_autojudge import ExactMatchRule, TopKRule
+from hf_autojudge.training import calibrate_judges, calibrate_threshold, calibration_table, choose_setting
 
 
 def test_the_table_counts():
@@ -28,76 +30,111 @@ def test_importances_that_round_to_one():
     assert row["threshold"] < 1.0 and (row["recall"], row["accepted"]) == (1.0, 0.5)
 
 
-def test_only_threshold_zero():
-    choice = choose_threshold({0.0: [True] * 500}, [True] * 500)
-    assert not choice.supported and "No threshold above 0" in choice.reason
-    with pytest.raises(ValueError, match="1.5"):
-        choose_threshold({1.5: [True]}, [True])
-
-
 def test_the_table_needs_both_classes():
     with pytest.raises(ValueError, match="0 important of 5"):
         calibration_table(torch.rand(5), torch.zeros(5, dtype=torch.bool))
 
 
-def test_paired_bound_against_known_values():
-    # without discordant pairs: z^2 / (n + z^2)
-    z2 = 1.6448536**2
-    assert paired_drop_bound(0, 0, 100, 0.95) == pytest.approx(z2 / (100 + z2), abs=1e-6)
-    assert paired_drop_bound(0, 0, 100, 0.9) < paired_drop_bound(1, 0, 100, 0.9) < paired_drop_bound(1, 0, 50, 0.9)
+@dataclass(frozen=True)
+class RoundBudget:
+    """A stand-in for a budget: accepts mismatches while the sum of their importances in a round is within a limit."""
+
+    head: object
+    limit: float
+    threshold = None
+    num_assistant_tokens = 4
+
+    @property
+    def reads(self):
+        return self.head.reads
+
+    def accept(self, window, threshold=None):
+        mismatch = window.draft_tokens != window.target_tokens
+        return self.head.importance(window).where(mismatch, 0.0).cumsum(-1) <= self.limit
+
+    def check_models(self, *sizes):
+        self.head.check_models(*sizes)
 
 
-@pytest.mark.parametrize(("losses", "gains", "n"), [(12, 2, 54), (3, 0, 80), (5, 9, 200)])
-def test_paired_bound_inverts_the_score_test(losses, gains, n):
-    """At the bound, the statistic equals -z; its constrained likelihood is maximized by brute force."""
-    delta = paired_drop_bound(losses, gains, n, 0.9)
-    q = torch.linspace(1e-9, (1 - delta) / 2, 400_001, dtype=torch.float64)  # P(gain); P(loss) is q + delta
-    likelihood = losses * (q + delta).log() + gains * q.log() + (n - losses - gains) * (1 - 2 * q - delta).log()
-    q = float(q[likelihood.nan_to_num(-torch.inf).argmax()])
-    statistic = (losses - gains - n * delta) / (n * (2 * q + delta * (1 - delta))) ** 0.5
-    assert statistic == pytest.approx(-1.2815516, abs=1e-3)
+@pytest.fixture(scope="module")
+def samples(llama_pair, task, tokenizer):
+    """Half of them get the greedy answer's outcome as the right one, so that judges lose answers and gain some."""
+    made = []
+    for i, sample in enumerate(task.load("validation", None)):
+        new = llama_pair[0].generate(torch.tensor([sample["ids"]]), max_new_tokens=8, do_sample=False)[0, 4:]
+        answer = tokenizer.decode(new, skip_special_tokens=True)
+        made.append(sample | {"answer": answer if i % 2 == 0 and answer else "a b c none"})
+    return made
 
 
-def test_the_bound_covers():
-    """In a simulation, the bound is below the true drop at most about as often as its confidence allows."""
-    generator = torch.Generator().manual_seed(0)
-    misses, trials = 0, 600
-    for _ in range(trials):
-        u = torch.rand(150, generator=generator)
-        losses, gains = int((u < 0.06).sum()), int((u > 0.97).sum())
-        misses += paired_drop_bound(losses, gains, 150, 0.9) < 0.03
-    assert misses / trials < 0.13
+def one_by_one(pair, task, tokenizer, samples, judge, threshold=None):
+    """Which answers are right."""
+    call = {"assistant_model": pair[1], "judge": judge, "judge_threshold": threshold, "do_sample": False}
+    right = []
+    for sample in samples:
+        ids = torch.tensor([sample["ids"]])
+        new = pair[0].generate(ids, **call, max_new_tokens=8, num_assistant_tokens=4)[0, 4:]
+        right.append(task.is_correct(tokenizer.decode(new, skip_special_tokens=True), sample))
+    return right
 
 
-def test_chooses_the_largest_supported_threshold():
-    n = 1000
-    baseline = [True] * 900 + [False] * 100
-    correct = {0.1: baseline, 0.2: [False] * 3 + baseline[3:], 0.5: [False] * 90 + baseline[90:]}
-    choice = choose_threshold(correct, baseline, max_accuracy_drop=0.02, confidence=0.9)
-    assert choice.supported and choice.threshold == 0.2
-    assert [r["accuracy_drop"] for r in choice.rows] == [0.0, 0.003, 0.09]
-    assert f"{n} prompts" in choice.reason
-    # after a failure, a larger threshold that happens to pass does not count
-    correct[0.9] = baseline
-    assert choose_threshold(correct, baseline, max_accuracy_drop=0.02).threshold == 0.2
+def test_judges_equal_measuring_them_one_by_one(llama_pair, task, tokenizer, head, samples):
+    grids = {
+        "top-k": [(f"k = {k}", TopKRule(k)) for k in (1, 2, 50)],
+        "budget": [(f"limit {limit}", RoundBudget(head, limit)) for limit in (0.0, 0.4, 9.0)],
+    }
+    arguments = (*llama_pair, tokenizer, task, samples)
+    choices = calibrate_judges(*arguments, grids, 0.6, 0.8, num_assistant_tokens=4, max_new_tokens=8, progress=False)
+    exact = one_by_one(llama_pair, task, tokenizer, samples, ExactMatchRule())
+    assert 0 < sum(exact) < len(samples)
+    for name, grid in grids.items():
+        correct = {label: one_by_one(llama_pair, task, tokenizer, samples, judge) for label, judge in grid}
+        setting, reason, rows = choose_setting(correct, exact, 0.6, 0.8)
+        choice = choices[name]
+        assert (choice.setting, choice.supported, choice.reason) == (setting, setting is not None, reason)
+        assert choice.rows == [{"setting": label, **row} for (label, _), row in zip(grid, rows, strict=True)]
+        assert choice.judge == dict(grid)[setting]
+    strict = calibrate_judges(*arguments, grids, 0.01, num_assistant_tokens=4, max_new_tokens=8, progress=False)[
+        "top-k"
+    ]
+    assert (strict.setting, strict.judge, strict.supported) == (None, ExactMatchRule(), False)
 
 
-def test_says_when_the_data_cannot_support_it():
-    baseline = [True] * 30
-    choice = choose_threshold({0.3: baseline}, baseline, max_accuracy_drop=0.01, confidence=0.9)
-    assert not choice.supported and choice.threshold == 0.0
-    assert "do not support" in choice.reason and "163 prompts" in choice.reason
+def test_a_head_is_measured_at_its_own_threshold(llama_pair, task, tokenizer, head, samples):
+    """And one head's thresholds are a special case."""
+
+    def at(threshold):
+        own = type(head)(head.config.__class__(**head.config.to_diff_dict() | {"threshold": threshold}))
+        own.load_state_dict(head.state_dict())
+        return own.eval()
+
+    arguments = (*llama_pair, tokenizer, task, samples)
+    options = {"num_assistant_tokens": 4, "max_new_tokens": 8, "progress": False}
+    thresholds = [0.2, 0.5, 1.0]
+    grid = [(f"threshold {t:.2g}", at(t)) for t in thresholds]
+    choice = calibrate_judges(*arguments, {"head": grid}, 0.6, 0.8, **options)["head"]
+    special, measured = calibrate_threshold(*arguments, head, 0.6, 0.8, thresholds, **options)
+    assert [p.threshold for p in measured.points] == [None, *thresholds]
+    drops = [{name: row[name] for name in ("accuracy_drop", "upper_bound")} for row in choice.rows]
+    assert drops == [{name: row[name] for name in ("accuracy_drop", "upper_bound")} for row in special.rows]
+    assert (choice.setting, choice.reason) == (f"threshold {special.threshold:.2g}", special.reason)
+    assert choice.judge.threshold == special.threshold
+    for t, row in zip(thresholds, choice.rows, strict=True):
+        exact, judged = (one_by_one(llama_pair, task, tokenizer, samples, head, x) for x in (0.0, t))
+        assert row["accuracy_drop"] == (sum(exact) - sum(judged)) / len(samples)
 
 
 @pytest.mark.parametrize(
-    ("correct", "baseline", "settings", "message"),
+    ("grids", "settings", "message"),
     [
-        ({}, [True], {}, "got 0"),
-        ({0.1: [True]}, [True, False], {}, "1 answers"),
-        ({0.1: [True]}, [True], {"max_accuracy_drop": 0.0}, "max_accuracy_drop"),
-        ({0.1: [True]}, [True], {"confidence": 1.0}, "confidence"),
+        ({}, {}, "no judges to calibrate"),
+        ({"r": []}, {}, "The grid of 'r' is empty"),
+        ({"r": [("k = 2", TopKRule(2))]}, {}, r"has one setting \('k = 2'\), so there is nothing to choose"),
+        ({"r": [("a", TopKRule(2)), ("a", TopKRule(3))]}, {}, r"the settings \['a'\] more than once"),
+        ({"r": [("a", TopKRule(2)), ("b", TopKRule(3))]}, {"max_accuracy_drop": 1}, "max_accuracy_drop must lie"),
+        ({"r": [("a", TopKRule(2)), ("b", TopKRule(3))]}, {"confidence": 0.5}, "confidence in"),
     ],
 )
-def test_bad_input(correct, baseline, settings, message):
+def test_grids_that_are_refused(llama_pair, task, tokenizer, grids, settings, message):
     with pytest.raises(ValueError, match=message):
-        choose_threshold(correct, baseline, **settings)
+        calibrate_judges(*llama_pair, tokenizer, task, task.load("validation", 1), grids, **settings)

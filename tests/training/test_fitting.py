@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from hf_autojudge.training import MismatchFeatures, fit_head
+from hf_autojudge.training import MismatchFeatures, fit_head, mlp
 from hf_autojudge.training.feature_matrix import FeatureMatrix, Standardizer, read_blocks
 from hf_autojudge.training.fitting import C_GRID, split_prompts
 from hf_autojudge.training.logistic import logistic_path
@@ -45,18 +45,62 @@ def test_the_chosen_head_agrees_with_scikit_learn():
     x = data.matrix(result.features).double().numpy()
     y = data.important.numpy()
     scaler = StandardScaler().fit(x[~held_out])
-    aucs = {}
-    for c in C_GRID:
+    aucs, losses = {}, {}
+    for c, row in zip(C_GRID, result.grid, strict=True):
         model = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(scaler.transform(x[~held_out]), y[~held_out])
-        aucs[c] = roc_auc_score(y[held_out], model.predict_proba(scaler.transform(x[held_out]))[:, 1])
-    assert result.auc == pytest.approx(max(aucs.values()), abs=1e-3)
-    assert aucs[result.c] == pytest.approx(max(aucs.values()), abs=1e-3)
+        importance = model.predict_proba(scaler.transform(x[held_out]))[:, 1]
+        aucs[c], losses[c] = roc_auc_score(y[held_out], importance), log_loss(y[held_out], importance)
+        assert row["validation_auc"] == pytest.approx(aucs[c], abs=1e-3)
+        assert row["validation_log_loss"] == pytest.approx(losses[c], abs=1e-3)
+    near = [c for c in C_GRID if aucs[c] >= max(aucs.values()) - 0.002]
+    assert result.c == min(near, key=losses.get) and len(near) > 1
+    assert result.auc == pytest.approx(aucs[result.c], abs=1e-3)
     model = LogisticRegression(C=result.c, tol=1e-10, max_iter=20000).fit(scaler.transform(x[~held_out]), y[~held_out])
     expected = model.predict_proba(scaler.transform(x))[:, 1]
     with torch.no_grad():
         ours = result.head(data.matrix(result.features)).sigmoid().numpy()
     assert np.abs(ours - expected).max() < 1e-3
     assert torch.allclose(result.validation_scores, torch.from_numpy(ours)[held_out], atol=1e-5)
+    assert result.log_loss == pytest.approx(log_loss(y[held_out], ours[held_out]), abs=1e-5)
+    assert result.brier_score == pytest.approx(brier_score_loss(y[held_out], ours[held_out]), abs=1e-5)
+
+
+def test_ties_in_auc_do_not_take_the_strongest_penalty():
+    """One feature: every penalty ranks alike, and only some say how probable a label is."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 1, generator=generator)
+    important = torch.rand(4000, generator=generator) < (2 * x[:, 0] - 1).sigmoid()
+    data = MismatchFeatures({"draft_token.target": x}, important, torch.arange(4000) // 10)
+    result = fit_head(data, validation_share=0.3)
+    aucs = [row["validation_auc"] for row in result.grid]
+    assert max(aucs) - min(aucs) < 1e-4 and result.c > 1e-3
+    with torch.no_grad():
+        assert torch.allclose(result.head(x), 2 * x[:, 0] - 1, atol=0.4)
+
+
+@pytest.mark.parametrize("options", [{}, {"soft_labels": True}, {"hidden_size": 3}])
+def test_balanced_importance_is_a_probability_in_the_data(options, monkeypatch):
+    """The balanced fit, shifted by the log-odds of the share; the threshold is shifted alike."""
+    monkeypatch.setattr(mlp, "MAX_ROUNDS", 3)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6000, 2, generator=generator)
+    important = torch.rand(6000, generator=generator) < (x[:, 0] - 3).sigmoid()
+    soft = important.float() * 0.8 + 0.1
+    data = MismatchFeatures({"draft_token.target": x}, important, torch.arange(6000) // 10, soft)
+    result = fit_head(data, c_grid=[1.0], validation_share=0.5, balanced=True, **options)
+    y = soft if options.get("soft_labels") else important.float()
+    share = y[~split_prompts(data.prompt, 0.5, 0)].mean().item()
+    assert result.head.threshold == pytest.approx(share, rel=1e-5)
+    assert result.log_loss == pytest.approx(
+        log_loss(result.validation_important, result.validation_scores.double()), abs=1e-5
+    )
+    if "hidden_size" not in options:  # three rounds of a network are no fit
+        assert result.validation_scores.mean() == pytest.approx(share, rel=0.15)
+    if not options:
+        plain = fit_head(data, c_grid=[1.0], validation_share=0.5)
+        assert result.log_loss == pytest.approx(plain.log_loss, abs=0.003)
+        assert plain.head.threshold == 0.5
+    assert fit_head(data, c_grid=[1.0], balanced=True, threshold=0.4, **options).head.threshold == 0.4
 
 
 @pytest.mark.parametrize("c", [1e-3, 1.0, 100.0])
@@ -81,7 +125,8 @@ def test_a_soft_label_equals_two_weighted_rows(c, balanced):
         twice *= torch.where(labels > 0, 0.5 * w.sum() / (w * y).sum(), 0.5 * w.sum() / (w * (1 - y)).sum())
     theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20000)
     theirs.fit(torch.cat([z[train], z[train]]).numpy(), labels.numpy(), sample_weight=twice.numpy())
-    expected = theirs.predict_proba(z[~train].numpy())[:, 1]
+    shift = math.log((w @ y) / (w @ (1 - y))) if balanced else 0.0
+    expected = 1 / (1 + np.exp(-theirs.decision_function(z[~train].numpy()) - shift))
     assert np.abs(result.validation_scores.numpy() - expected).max() < 1e-3
     assert result.auc == pytest.approx(roc_auc_score(data.important[~train], expected), abs=2e-3)
 
@@ -132,7 +177,10 @@ def test_aucs_with_ties(c):
     assert len(scores.unique()) == 10
     auc = pytest.approx(roc_auc_score(result.validation_important, scores), abs=1e-12)
     train_auc = pytest.approx(roc_auc_score(important[train], x[train, 0]), abs=1e-12)
-    assert result.auc == auc and result.grid == [{"c": c, "train_auc": train_auc, "validation_auc": auc}]
+    loss = pytest.approx(log_loss(result.validation_important, scores.double()), abs=1e-4)
+    (row,) = result.grid
+    assert result.auc == auc and row.pop("validation_log_loss") == loss == result.log_loss
+    assert row == {"c": c, "train_auc": train_auc, "validation_auc": auc}
 
 
 def test_prompts_are_not_split():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.training import MismatchFeatures, fit_head, mlp
@@ -24,7 +24,11 @@ def test_a_problem_that_is_not_linear(tmp_path):
     assert fit_head(data, validation_share=0.3).auc < 0.65
     result = fit_head(data, validation_share=0.3, hidden_size=16)
     assert result.auc > 0.98 and result.c is None and result.metrics()["c"] is None
-    assert result.auc == max(row["validation_auc"] for row in result.grid)
+    best = max(row["validation_auc"] for row in result.grid)
+    near = [row for row in result.grid if row["validation_auc"] >= best - 0.002]
+    assert result.log_loss == min(row["validation_log_loss"] for row in near)
+    assert result.auc in [row["validation_auc"] for row in near if row["validation_log_loss"] == result.log_loss]
+    assert result.log_loss == pytest.approx(log_loss(result.validation_important, result.validation_scores), abs=1e-5)
     result.head.save_pretrained(tmp_path)
     again = AutoJudgeHead.from_pretrained(tmp_path)
     x = data.matrix(["draft_token.target"])

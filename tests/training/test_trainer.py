@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,7 +17,14 @@ import hf_autojudge
 from hf_autojudge import AutoJudgeHead, TopKRule
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
-from hf_autojudge.training import JudgeTrainer, JudgeTrainingArguments, calibrate_threshold, fit_store, trainer
+from hf_autojudge.training import (
+    DraftLengthChoice,
+    JudgeTrainer,
+    JudgeTrainingArguments,
+    calibrate_threshold,
+    fit_store,
+    trainer,
+)
 
 EXAMPLE = Path(hf_autojudge.__file__).parents[2] / "examples" / "train_judge.py"
 SMALL = {
@@ -69,7 +76,46 @@ def test_train_writes_the_reports(trained):
     fit, calibration = (json.loads((folder / f"{name}.json").read_text()) for name in ("fit", "calibration"))
     assert fit["labels"]["method"] == "autojudge" and 0 <= fit["auc"] <= 1
     assert calibration["reason"] == choice.reason and calibration["max_accuracy_drop"] == 0.01
+    assert len(calibration["validation_prompts"]) == 2 and calibration["draft_length"] is None
+    assert fit["log_loss"] > 0 and sum(row["count"] for row in fit["reliability"]) == fit["n_validation"]
+    assert (folder / "reliability.png").exists()
     assert (folder / "README.md").read_text().startswith("---")
+
+
+def test_test_prompts_that_the_judge_was_calibrated_on_are_refused(trained, pair, tmp_path):
+    _, _, folder = trained
+    task = word_problems_task()
+    overlapping = replace(task, load=lambda split, n: [*task.load("validation", 1), *task.load(split, 2)])
+    for output_dir, judge in ((folder, None), (tmp_path, AutoJudgeHead.from_pretrained(folder))):
+        args = JudgeTrainingArguments(output_dir=str(output_dir), thresholds=[0.5], **SMALL)
+        with pytest.raises(ValueError, match="1 of 3 test prompts are also validation prompts"):
+            JudgeTrainer(*pair, overlapping, args, judge=judge).evaluate()
+
+
+def test_the_draft_length_is_tuned_before_calibrating(trained, pair, tmp_path):
+    head = AutoJudgeHead.from_pretrained(trained[2])
+    head.config.num_candidate_tokens = None
+    table = {row["threshold"]: row["recall"] for row in head.config.thresholds}
+    tuned_at = []
+
+    def tune(target, draft, tokenizer, task, samples, judge, **options):
+        tuned_at.append(judge.threshold)
+        assert len(samples) == 2
+        judge.config.num_candidate_tokens, judge.config.confidence_threshold = 6, 0.25
+        return DraftLengthChoice(6, 0.25, 100.0, [])
+
+    options = SMALL | {"num_assistant_tokens": None, "tune_draft_length": True, "output_dir": str(tmp_path)}
+    made = JudgeTrainer(*pair, word_problems_task(), JudgeTrainingArguments(**options), judge=head)
+    with patch.object(trainer, "tune_draft_length", tune), patch.object(trainer, "calibrate_threshold") as calibrate:
+        calibrate.side_effect = lambda *args, **_: (tuned_at.append("calibrated"), calibrate_threshold(*args))[1]
+        with patch.object(head.config, "thresholds", head.config.thresholds[:2]):
+            made.calibrate()
+    assert table[tuned_at[0]] >= 0.95 and tuned_at[1:] == ["calibrated"]
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    assert report["draft_length"]["num_assistant_tokens"] == report["settings"]["num_assistant_tokens"] == 6
+    saved = AutoJudgeHead.from_pretrained(tmp_path)
+    assert (saved.num_assistant_tokens, saved.config.confidence_threshold) == (6, 0.25)
+    assert saved.threshold == 0.0  # two prompts support none
 
 
 @pytest.mark.slow
@@ -144,6 +190,7 @@ def test_the_token_is_not_reported():
         ({"max_train_samples": 0}, "max_train_samples must be at least 1; got 0"),
         ({"validation_share": 1}, "validation_share must be between 0 and 1; got 1"),
         ({"confidence": 0.5}, "confidence must be between 0.5 and 1"),
+        ({"num_assistant_tokens": 8, "tune_draft_length": True}, "num_assistant_tokens is 8, but tune_draft_length"),
     ],
 )
 def test_bad_arguments(options, message):

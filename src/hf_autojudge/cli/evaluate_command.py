@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from hf_autojudge.cli.arguments import ModelArguments, TaskArguments
-from hf_autojudge.cli.loading import load_trainer, parse_rule
+from hf_autojudge.cli.loading import load_trainer
 from hf_autojudge.cli.options import Group, with_options
 from hf_autojudge.cli.output import console
+from hf_autojudge.judges import parse_rule
 from hf_autojudge.training import JudgeTrainingArguments
 
 
@@ -33,7 +34,8 @@ def evaluate(
         str | None, typer.Option(help="Folder or Hub repository of the judge. Default: the output folder.")
     ] = None,
     rule: Annotated[
-        list[str] | None, typer.Option(help="Also measure a rule: topk:4, kl:0.5. Repeatable. Default: none.")
+        list[str] | None,
+        typer.Option(help="Also measure a rule: topk:4, kl:0.5, typical, ... Repeatable. Default: none."),
     ] = None,
     answers_dir: Annotated[
         str | None,

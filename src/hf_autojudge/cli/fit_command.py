@@ -25,7 +25,8 @@ def fit(args: JudgeTrainingArguments, models: ModelArguments) -> None:
     result = JudgeTrainer(*load_models(models), args=args).fit()
     chosen = f"hidden layer of {args.hidden_size}" if result.c is None else f"C = {result.c:.3g}"
     console.print(
-        f"{args.output_dir}: validation AUC {result.auc:.3f} ({chosen}), {result.n_train} + {result.n_validation} "
-        f"mismatches, {result.share_important:.1%} important."
+        f"{args.output_dir}: validation AUC {result.auc:.3f}, log-loss {result.log_loss:.3f}, Brier score "
+        f"{result.brier_score:.3f} ({chosen}), {result.n_train} + {result.n_validation} mismatches, "
+        f"{result.share_important:.1%} important."
     )
     console.print(f"Next: hf-autojudge calibrate --output-dir {args.output_dir}")

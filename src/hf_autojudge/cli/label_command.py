@@ -20,7 +20,7 @@ from hf_autojudge.training import JudgeTrainer, JudgeTrainingArguments
     task=Group(TaskArguments),
     args=Group(
         JudgeTrainingArguments,
-        *("output_dir", "labels_dir", "max_new_tokens", "method", "rollouts", "temperature"),
+        *("output_dir", "labels_dir", "max_new_tokens", "method", "outcome", "rollouts", "temperature"),
         *("max_log_likelihood_drop", "num_suffix_tokens", "seed", "report_to", "run_name"),
         max_samples="max_train_samples",
         batch_size="label_batch_size",
@@ -72,5 +72,8 @@ def label(
     stored = store.labelled()
     mismatches = [mismatch for prompt in stored for mismatch in prompt.mismatches]
     share = sum(mismatch.important for mismatch in mismatches) / max(1, len(mismatches))
-    console.print(f"{store.folder}: {len(stored)} prompts, {len(mismatches)} mismatches, {share:.1%} important.")
+    found = f"{len(mismatches)} mismatches, {share:.1%} important"
+    if store.settings.get("outcome") == "correct":
+        found += f", {sum(mismatch.helpful for mismatch in mismatches)} helpful (a wrong answer became right)"
+    console.print(f"{store.folder}: {len(stored)} prompts, {found}.")
     console.print(f"Next: hf-autojudge fit --output-dir {args.output_dir}")

@@ -1,4 +1,4 @@
-"""What the arguments of the commands name: models, tasks, rules and judges."""
+"""What the arguments of the commands name: models, tasks and judges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_autojudge.cli.arguments import DTYPES, EMBEDDED, TASKS, ModelArguments, TaskArguments
-from hf_autojudge.judges import AutoJudgeHead, Judge, KLRule, TopKRule
+from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.training import JudgeTrainer, JudgeTrainingArguments
 
 if TYPE_CHECKING:
@@ -129,23 +129,6 @@ def load_task(arguments: TaskArguments, target: str | None, made_for: str | None
     if name in ("mbpp", "humaneval"):
         options["allow_code_execution"] = arguments.allow_code_execution
     return getattr(tasks, f"{name}_task")(**options)
-
-
-def parse_rule(text: str) -> Judge:
-    """Make a rule from `topk:4` or `kl:0.5`.
-
-    Raises:
-        ValueError: If `text` is neither, or its number is out of range.
-    """
-    kind, _, number = text.partition(":")
-    try:
-        if kind == "topk":
-            return TopKRule(int(number))
-        if kind == "kl":
-            return KLRule(float(number))
-    except ValueError as error:
-        raise ValueError(f"--rule {text}: {error}") from error
-    raise ValueError(f"--rule must look like topk:4 or kl:0.5; got {text!r}.")
 
 
 def load_trainer(

@@ -160,10 +160,10 @@ class Arguments:
         self.judge.check_models(hidden_size(self.model), draft_size, self.vocab_size)
         if self.source is None:
             return
-        if "draft_hidden" in self.reads or "draft_logits" in self.reads and self.draft is None:
+        if "draft_hidden" in self.reads:
             raise ValueError(
-                f"This judge reads {sorted(self.reads)}, but this candidate source has no draft states or "
-                "logits; pass `assistant_model=`, or use a judge that reads the target only."
+                f"This judge reads {sorted(self.reads)}, but this candidate source has no draft states; pass "
+                "`assistant_model=`, or use a judge that reads the target only."
             )
         if self.batch_size > 1:
             raise ValueError(
@@ -188,6 +188,8 @@ class Arguments:
                 f"num_return_sequences={config.num_return_sequences} was given; judge= returns one sequence per "
                 "prompt, so repeat the prompts instead."
             )
+        if (weight := getattr(config, "assistant_ensemble_weight", None)) is not None:
+            return f"assistant_ensemble_weight={weight} was given; with judge= use EnsembleRule({weight}) instead."
         if any(isinstance(p, UnbatchedClassifierFreeGuidanceLogitsProcessor) for p in self.logits_processor):
             return "guidance_scale keeps a separate cache that cannot be rolled back; judge= works without it."
         if inputs.get("inputs_embeds") is not None:

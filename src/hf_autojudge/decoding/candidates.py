@@ -80,8 +80,9 @@ class Candidates:
         tokens (`torch.LongTensor` of shape `(A, K)`): K may be 0.
         counts (`list[int]`): How many of each sequence's tokens are candidates; the rest is padding.
         logits (`torch.FloatTensor` of shape `(A, K, V)`, *optional*): The distributions they came from, unprocessed.
-        scores (`torch.FloatTensor` of shape `(A, K, V)`, *optional*): The same after the logits processors: what they
-            were sampled from. `None` for candidates that were not sampled.
+        scores (`torch.FloatTensor` of shape `(A, K, V)`, *optional*): The same after the logits processors, over the
+            target's vocabulary.
+        sampled (`bool`, *optional*, defaults to `False`): Whether the tokens were drawn from `scores`.
         hidden (`torch.Tensor` of shape `(A, K + 1, H)`, *optional*): The draft's last hidden states at the context's
             last token and at the candidates.
     """
@@ -91,6 +92,7 @@ class Candidates:
     logits: torch.Tensor | None = None
     scores: torch.Tensor | None = None
     hidden: torch.Tensor | None = None
+    sampled: bool = False
 
 
 class CandidateSource(Protocol):
@@ -134,12 +136,14 @@ class DraftCandidates(CandidateGenerator):
         target_vocab_size: int | None = None,
         keep_logits: bool = False,
         keep_hidden: bool = False,
+        keep_scores: bool = False,
     ) -> None:
         self.runner = runner
         self.processors = processors if processors is not None else LogitsProcessorList()
         self.do_sample = do_sample
         self.keep_logits = keep_logits
         self.keep_hidden = keep_hidden
+        self.keep_scores = keep_scores or do_sample
         self.calls = 0
         self._length = length
         self._vocab_size = target_vocab_size
@@ -169,10 +173,11 @@ class DraftCandidates(CandidateGenerator):
                 score = process(self.processors, sequences, tokens, score)
             if self.do_sample:
                 new = sample(score[:, 0].softmax(-1))
-                scores.append(score)
             else:
                 new = score[:, 0].argmax(-1, keepdim=True)
             tokens.append(new)
+            if self.keep_scores:
+                scores.append(score)
             if self.keep_logits:
                 logits.append(logit)
             if self.keep_hidden:
@@ -198,8 +203,9 @@ class DraftCandidates(CandidateGenerator):
             torch.cat(tokens, dim=1),
             counts,
             torch.cat(logits, dim=1) if self.keep_logits else None,
-            torch.cat(scores, dim=1) if self.do_sample else None,
+            torch.cat(scores, dim=1) if self.keep_scores else None,
             torch.cat(hidden, dim=1).to(device) if self.keep_hidden else None,
+            self.do_sample,
         )
 
     def update(self, sequences: Sequences, target_scores: torch.Tensor, accepted: Sequence[int]) -> None:
@@ -219,7 +225,8 @@ class DraftCandidates(CandidateGenerator):
         """The interface of transformers: `input_ids` with the candidates appended, and their processed logits if they
         were sampled."""
         candidates = self.propose(Sequences(input_ids))
-        return torch.cat([input_ids, candidates.tokens], dim=-1), candidates.scores
+        scores = candidates.scores if candidates.sampled else None
+        return torch.cat([input_ids, candidates.tokens], dim=-1), scores
 
     def update_candidate_strategy(self, input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> None:
         """The interface of transformers: see [`update`]."""

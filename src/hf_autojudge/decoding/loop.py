@@ -23,10 +23,10 @@ from hf_autojudge.decoding.arguments import Arguments
 from hf_autojudge.decoding.candidates import CandidateSource, DraftCandidates
 from hf_autojudge.decoding.stats import JudgeStats
 from hf_autojudge.decoding.transformers_candidates import TransformersCandidates
-from hf_autojudge.decoding.verification import accepted_run, next_token, verify
+from hf_autojudge.decoding.verification import accepted_run, next_token, spent_after, verify
 from hf_autojudge.judges import Judge
 from hf_autojudge.judges.base import check_threshold
-from hf_autojudge.runners.base import ModelRunner, unwrap_peft
+from hf_autojudge.runners.base import ModelRunner, to_device, unwrap_peft
 from hf_autojudge.runners.dynamic import DynamicRunner
 
 
@@ -66,10 +66,11 @@ class JudgedDecoding:
         assistant_tokenizer: PreTrainedTokenizerBase | None = None,
         streamer: BaseStreamer | None = None,
     ) -> None:
-        if not isinstance(judge, Judge):
+        if isinstance(judge, type) or not isinstance(judge, Judge):
+            given = f"the class {judge.__name__}" if isinstance(judge, type) else type(judge).__name__
             raise TypeError(
                 f"judge= takes an AutoJudgeHead, a rule or another object with the methods of hf_autojudge.Judge; got "
-                f"{type(judge).__name__}. To load one from the Hub: AutoJudgeHead.from_pretrained(...)."
+                f"{given}. To load one from the Hub: AutoJudgeHead.from_pretrained(...)."
             )
         self.judge = judge
         self.draft = None if assistant_model is None else unwrap_peft(assistant_model)
@@ -143,6 +144,7 @@ class JudgedDecoding:
                     arguments.vocab_size,
                     keep_logits="draft_logits" in arguments.reads,
                     keep_hidden="draft_hidden" in arguments.reads,
+                    keep_scores="draft_scores" in arguments.reads,
                 )
             target = arguments.target_runner(stack)
             judge = _moved(self.judge, input_ids.device)
@@ -156,6 +158,7 @@ class JudgedDecoding:
         times, now = [], _clock(arguments.input_ids.device)
         if self.streamer is not None:
             self.streamer.put(arguments.input_ids.cpu())
+        spent = torch.zeros(len(sequences.ends), getattr(judge, "num_budgets", 0), device=arguments.input_ids.device)
         while sequences.indices:
             # Propose
             began = now()
@@ -169,12 +172,15 @@ class JudgedDecoding:
             logits, hidden = target.forward(torch.cat([tokens, candidates.tokens], -1), starts, logits_to_keep=k + 1)
             verified = now()
             logits = logits.to(sequences.ids.device).float()
-            v = verify(candidates, sequences, logits, hidden, arguments.logits_processor, arguments.do_sample)
+            processors, do_sample = arguments.logits_processor, arguments.do_sample
+            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, spent)
 
             # Accept: the candidates up to the first that neither the standard test nor the judge accepts, and after
             # them one token of the target's
             n, passed = accepted_run(v, judge, threshold)
-            following = next_token(v, n, arguments.do_sample)
+            following = next_token(v, n, do_sample, judge)
+            if spent.shape[1]:
+                spent = spent_after(v, n, judge)
             new = torch.cat([candidates.tokens, following], dim=-1).scatter(1, n, following)
             rows = torch.cat([n, passed.long(), new], dim=-1).tolist()  # the round's only synchronization
 
@@ -200,6 +206,7 @@ class JudgedDecoding:
                     target.rollback(min(target.num_cached[0], sequences.ends[0] - 1))
                 for part in (sequences, target, source):
                     part.select(running)
+                spent = spent[to_device(running, spent.device)]
             times.append((began, proposed, verified, now()))
         if self.streamer is not None:
             self.streamer.end()
@@ -235,7 +242,9 @@ def _clock(device: torch.device) -> Callable[[], Any]:
 
 
 def _moved(judge: Judge, device: torch.device) -> Judge:
-    """Move a trained head to the target's device; rules have none."""
+    """Move trained heads to the target's device, those inside a composite too; rules have none."""
+    for part in getattr(judge, "judges", ()):
+        _moved(part, device)
     if isinstance(judge, torch.nn.Module) and any(p.device != device for p in judge.parameters()):
         judge.to(device)
     return judge

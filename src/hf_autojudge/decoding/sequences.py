@@ -46,6 +46,7 @@ class Sequences:
         self.ids = input_ids
         self.ends = [length] * batch
         self.indices = list(range(batch))
+        self._prompt_length = length
         self._padding = [0] * batch if padding is None else list(padding)
         self._ends_on_device = to_device(self.ends, input_ids.device)[:, None]  # current while there are several
         self._finished: dict[int, torch.Tensor] = {}
@@ -59,6 +60,23 @@ class Sequences:
         self._criteria = StoppingCriteriaList(
             c for c in criteria if type(c) not in (EosTokenCriteria, MaxLengthCriteria)
         )
+
+    @property
+    def num_new_tokens(self) -> list[int]:
+        """Number of tokens after the prompt, of each running sequence."""
+        return [end - self._prompt_length for end in self.ends]
+
+    def aligned(self) -> torch.Tensor:
+        """The running sequences, aligned on the right, with -1 in place of padding and in front: shape `(A, L)`."""
+        length = max(self.ends)
+        if len(self.ends) == 1:
+            ids = self.ids[:, :length].clone()
+            ids[:, : self._padding[0]] = -1
+            return ids
+        device = self.ids.device
+        places = self._ends_on_device - length + torch.arange(length, device=device)
+        first = to_device(self._padding, device)[:, None]
+        return self.ids.gather(1, places.clamp(min=0)).masked_fill(places < first, -1)
 
     def uncached(self, num_cached: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
         """The tokens that a model has to read next.

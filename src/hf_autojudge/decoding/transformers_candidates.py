@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers.generation.candidate_generator import (
+    AssistedCandidateGeneratorDifferentTokenizers,
+    PromptLookupCandidateGenerator,
+    UniversalSpeculativeDecodingGenerator,
+)
 
 from hf_autojudge.decoding.arguments import Arguments
 from hf_autojudge.decoding.candidates import Candidates
@@ -18,7 +23,8 @@ class TransformersCandidates:
     """The candidate generator that a call of `generate` names, as a [`CandidateSource`], for one sequence.
 
     Raises:
-        ValueError: If the generator drafts from the target's own states.
+        ValueError: If the generator drafts from the target's own states, or the judge reads a distribution that it
+            has not.
     """
 
     def __init__(self, arguments: Arguments) -> None:
@@ -37,9 +43,16 @@ class TransformersCandidates:
                 f"{type(self.generator).__name__} drafts from the target's own hidden states, which judge= does not "
                 "provide yet; pass `assistant_model=` or `prompt_lookup_num_tokens=`."
             )
+        without = isinstance(
+            self.generator, PromptLookupCandidateGenerator | AssistedCandidateGeneratorDifferentTokenizers
+        ) and not isinstance(self.generator, UniversalSpeculativeDecodingGenerator)
+        if without and (reads := sorted(arguments.reads & {"draft_logits", "draft_scores"})):
+            raise ValueError(
+                f"This judge reads {' and '.join(reads)}, but {type(self.generator).__name__} has none; use a judge "
+                "that reads the target only."
+            )
         self.calls = 0  # passes inside the generator are not counted
         self._do_sample = arguments.do_sample
-        self._keep_logits = "draft_logits" in arguments.reads
 
     def propose(self, sequences: Sequences) -> Candidates:
         """See [`CandidateSource.propose`]."""
@@ -51,12 +64,7 @@ class TransformersCandidates:
             return Candidates(tokens, [0])
         if scores is not None:
             scores = scores[:, :count].to(sequences.ids.device, torch.float32)
-        elif self._keep_logits:
-            raise ValueError(
-                f"This judge reads draft_logits, but {type(self.generator).__name__} has none; use a judge that reads "
-                "the target only."
-            )
-        return Candidates(tokens, [count], scores, scores if self._do_sample else None)
+        return Candidates(tokens, [count], scores, scores, sampled=self._do_sample and scores is not None)
 
     def update(self, sequences: Sequences, target_scores: torch.Tensor, accepted: Sequence[int]) -> None:
         """See [`CandidateSource.update`]."""

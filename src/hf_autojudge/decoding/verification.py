@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList
 
+from hf_autojudge.decoding.block_verification import block_probabilities, block_run
 from hf_autojudge.decoding.candidates import Candidates
 from hf_autojudge.decoding.logits import process, sample
 from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge, Window
+from hf_autojudge.judges.base import spent_with
 from hf_autojudge.runners.base import to_device
 
 
@@ -20,20 +23,18 @@ class Verification:
 
     Attributes:
         window ([`Window`]): What judges read.
-        target_scores (`torch.FloatTensor` of shape `(B, K + 1, V)`): The target's processed logits.
+        target_scores (`torch.FloatTensor` of shape `(B, K + 1, V)`): What the candidates are verified against: the
+            target's processed logits, or the logarithm of a mixture.
         draft_scores (`torch.FloatTensor` of shape `(B, K, V)`, *optional*): The processed logits the candidates were
-            drawn from; `None` if they were not sampled.
+            drawn from; `None` if they are compared with the target's own choices.
         target_tokens (`torch.LongTensor` of shape `(B, K + 1)`): The target's own choices: argmax, or drawn from its
             scores.
-        counts (`torch.LongTensor` of shape `(B, 1)`, *optional*): How many of each sequence's tokens are candidates;
-            `None`: all K.
     """
 
     window: Window
     target_scores: torch.Tensor
     draft_scores: torch.Tensor | None
     target_tokens: torch.Tensor
-    counts: torch.Tensor | None = None
 
 
 def verify(
@@ -43,22 +44,62 @@ def verify(
     hidden: torch.Tensor | None,
     processors: LogitsProcessorList,
     do_sample: bool,
+    judge: Judge,
+    spent: torch.Tensor | None = None,
 ) -> Verification:
     """Score a round's candidates with the target, from its logits and last hidden states after the last token of
-    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`."""
+    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`. `spent` is the window's."""
     scores = process(processors, sequences, [candidates.tokens], logits) if processors else logits
-    if do_sample and candidates.scores is None:
+    reads, k, device = judge.reads, candidates.tokens.shape[1], logits.device
+    all_candidates = min(candidates.counts) == k
+    window = Window(
+        candidates.tokens,
+        candidates.tokens,  # until the target has chosen
+        hidden,
+        candidates.hidden,
+        logits,
+        candidates.logits,
+        num_candidates=None if all_candidates else to_device(candidates.counts, device)[:, None],
+        tokens=sequences.aligned() if "tokens" in reads else None,
+        num_new_tokens=to_device(sequences.num_new_tokens, device)[:, None] if "num_new_tokens" in reads else None,
+        spent=spent,
+    )
+    if hasattr(judge, "target_weight") and k:
+        assert candidates.scores is not None
+        scores = torch.cat([_mixture(judge, window, scores[:, :k], candidates.scores), scores[:, k:]], dim=1)
+    draft_scores = candidates.scores if candidates.sampled else None
+    if do_sample and draft_scores is None and hasattr(judge, "passes") and k:
+        # The source is sure of its candidates: q is 1 for each
+        draft_scores = torch.full_like(scores[:, :k], -torch.inf).scatter(-1, candidates.tokens[..., None], 0.0)
+    if do_sample and draft_scores is None:
         target_tokens = sample(scores.softmax(-1))[..., 0]
     else:
         target_tokens = scores.argmax(-1)
-    all_candidates = min(candidates.counts) == candidates.tokens.shape[1]
-    return Verification(
-        Window(candidates.tokens, target_tokens[:, :-1], hidden, candidates.hidden, logits, candidates.logits),
-        scores,
-        candidates.scores,
-        target_tokens,
-        None if all_candidates else to_device(candidates.counts, logits.device)[:, None],
-    )
+    window = replace(window, target_tokens=target_tokens[:, :-1])
+    if draft_scores is None:
+        passed = window.draft_tokens == window.target_tokens
+    else:
+        passed = _sampled_test(judge, window, scores, draft_scores)
+    return Verification(replace(window, passed=passed), scores, draft_scores, target_tokens)
+
+
+def _mixture(judge: Any, window: Window, target_scores: torch.Tensor, draft_scores: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the [`Mixture`] at each candidate; the target's scores after a sequence's last one, and where
+    one of the distributions is unknown."""
+    p, q = target_scores.softmax(-1), draft_scores.softmax(-1)
+    known = window.is_candidate & (p + q).isfinite().all(-1)
+    weight = judge.target_weight(window, p, q).where(known, 1.0)[..., None]
+    return (weight * p + (1 - weight) * q).log().where(weight < 1, target_scores)
+
+
+def _sampled_test(judge: Any, window: Window, target_scores: torch.Tensor, draft_scores: torch.Tensor) -> torch.Tensor:
+    """Accept x with probability min(1, p(x) / q(x)) (Leviathan et al., arXiv 2211.17192, algorithm 1), or by the
+    judge's own [`SamplingTest`]."""
+    tokens = window.draft_tokens[..., None]
+    p = target_scores[:, :-1].softmax(-1).gather(-1, tokens)[..., 0]
+    q = draft_scores.softmax(-1).gather(-1, tokens)[..., 0]
+    u = torch.rand_like(p)
+    return judge.passes(p, q, u) if hasattr(judge, "passes") else u * q < p
 
 
 def accepted_run(v: Verification, judge: Judge, threshold: float | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,28 +109,22 @@ def accepted_run(v: Verification, judge: Judge, threshold: float | None) -> tupl
         Length of the leading run of accepted candidates, `torch.LongTensor` of shape `(B, 1)`; and which candidates
         passed the standard test, `torch.BoolTensor` of shape `(B, K)`.
     """
-    matches = v.window.draft_tokens == v.window.target_tokens
-    passed = matches if v.draft_scores is None else _speculative_sampling(v)
+    passed = v.window.passed
+    assert passed is not None
     if passed.shape[1] == 0:
         return v.target_tokens.new_zeros(len(passed), 1), passed
-    accepted = passed | judge.accept(v.window, threshold)
-    if v.counts is not None:
-        accepted &= torch.arange(accepted.shape[1], device=accepted.device) < v.counts
+    sampled = v.draft_scores is not None
+    if v.draft_scores is not None and hasattr(judge, "verify_block"):
+        return block_run(v.window, v.target_scores, v.draft_scores), torch.ones_like(passed)
+    accepted = passed if sampled and hasattr(judge, "passes") else passed | judge.accept(v.window, threshold)
+    if v.window.num_candidates is not None:
+        accepted = accepted & v.window.is_candidate
     return accepted.long().cumprod(-1).sum(-1, keepdim=True), passed
 
 
-def _speculative_sampling(v: Verification) -> torch.Tensor:
-    """Accept d with probability min(1, p(d) / q(d)) (Leviathan et al., arXiv 2211.17192, algorithm 1)."""
-    assert v.draft_scores is not None
-    tokens = v.window.draft_tokens[..., None]
-    p = v.target_scores[:, :-1].softmax(-1).gather(-1, tokens)[..., 0]
-    q = v.draft_scores.softmax(-1).gather(-1, tokens)[..., 0]
-    return torch.rand_like(p) * q < p
-
-
-def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tensor:
+def next_token(v: Verification, n: torch.Tensor, do_sample: bool, judge: Judge) -> torch.Tensor:
     """The target's token after the n accepted candidates: its own choice, or, after a rejected sample, a draw from
-    norm(max(p - q, 0)) (arXiv 2211.17192, algorithm 1). Shape `(B, 1)`, as n."""
+    norm(max(p - q, 0)) (arXiv 2211.17192, algorithm 1) or what the judge has instead of it. Shape `(B, 1)`, as n."""
     if not do_sample or v.draft_scores is None or v.draft_scores.shape[1] == 0:
         return v.target_tokens.gather(-1, n)
     k, vocabulary = v.draft_scores.shape[1:]
@@ -98,7 +133,23 @@ def next_token(v: Verification, n: torch.Tensor, do_sample: bool) -> torch.Tenso
         return scores.gather(1, position[..., None].expand(-1, -1, vocabulary))[:, 0].softmax(-1)
 
     p = probabilities(v.target_scores, n)
-    residual = (p - probabilities(v.draft_scores, n.clamp(max=k - 1))).clamp(min=0)
+    rejected = n.clamp(max=k - 1)
+    if getattr(judge, "residual_without_candidate", False):
+        residual = p.scatter(-1, v.window.draft_tokens.gather(-1, rejected), 0.0)
+    else:
+        weight: Any = 1.0
+        if hasattr(judge, "verify_block"):
+            weight = block_probabilities(v.window, v.target_scores, v.draft_scores).gather(-1, n).to(p.dtype)
+        residual = (weight * p - probabilities(v.draft_scores, rejected)).clamp(min=0)
     # After a fully accepted window there is nothing to subtract; where p equals q up to rounding, nothing remains
-    use_residual = (n < (k if v.counts is None else v.counts)) & (residual.sum(-1, keepdim=True) > 0)
+    use_residual = (n < v.window.is_candidate.sum(-1, keepdim=True)) & (residual.sum(-1, keepdim=True) > 0)
     return sample(torch.where(use_residual, residual, p))
+
+
+def spent_after(v: Verification, n: torch.Tensor, judge: Any) -> torch.Tensor:
+    """What each sequence of a [`Spender`] has spent after its n accepted candidates: shape `(B, num_budgets)`."""
+    assert v.window.spent is not None
+    if v.window.draft_tokens.shape[1] == 0:
+        return v.window.spent
+    total = torch.cat([v.window.spent[:, None], spent_with(v.window, judge.costs(v.window))], dim=1)
+    return total.gather(1, n[..., None].expand(-1, -1, total.shape[-1]))[:, 0]

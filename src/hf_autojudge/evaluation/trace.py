@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,6 +61,9 @@ class _RecordingJudge:
         self.num_assistant_tokens = judge.num_assistant_tokens
         self.check_models = judge.check_models
         self.rounds: list[list[Candidate]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.judge, name)  # a rule may replace the standard test or spend a budget
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judge.accept(window, threshold)

@@ -38,6 +38,9 @@ class AutoJudgeConfig(PretrainedConfig):
         draft_revision (`str`, *optional*): Its revision.
         num_candidate_tokens (`int`, *optional*): Candidate tokens per round that the judge was calibrated with; the
             default when neither the call nor a model's generation config names a number.
+        confidence_threshold (`float`, *optional*): Probability of a candidate, in [0, 1], below which drafting stops;
+            the default when neither the call nor a model's generation config names an
+            `assistant_confidence_threshold`.
         threshold (`float`, *optional*, defaults to `0.5`): A mismatch is accepted if its importance is below it; in
             [0, 1].
         thresholds (`list[dict]`, *optional*): The calibration table, one entry per threshold.
@@ -57,6 +60,7 @@ class AutoJudgeConfig(PretrainedConfig):
     draft: str | None = None
     draft_revision: str | None = None
     num_candidate_tokens: int | None = None
+    confidence_threshold: float | None = None
     threshold: float = 0.5
     thresholds: list[dict[str, Any]] = field(default_factory=list)
     task: str | None = None
@@ -72,6 +76,8 @@ class AutoJudgeConfig(PretrainedConfig):
             raise ValueError(f"A judge reads one or more of the features {list(known)}; got {self.features}.")
         if self.hidden_size < 0:
             raise ValueError(f"hidden_size is the width of the hidden layer, 0 for none; got {self.hidden_size}.")
+        if self.confidence_threshold is not None and not 0 <= self.confidence_threshold <= 1:
+            raise ValueError(f"confidence_threshold is a probability in [0, 1]; got {self.confidence_threshold}.")
         super().__post_init__(**kwargs)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,20 @@ LIMIT = 100.0  # nats; a masked token's log-probability of -inf must not reach t
 def kl_divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) in nats of log-probabilities of shape `(..., V)` over the same tokens: shape `(...)`."""
     return _expectation(log_p, log_p - log_q)
+
+
+def js_divergence(log_p: torch.Tensor, log_q: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    """Jensen-Shannon divergence in nats of log-probabilities of shape `(..., V)`: shape `(...)`. With m = (p + q) / 2
+    it is KL(p || m) / 2 + KL(q || m) / 2; `reverse` swaps the arguments of both."""
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    if reverse:
+        return (kl_divergence(log_m, log_p) + kl_divergence(log_m, log_q)) / 2
+    return (kl_divergence(log_p, log_m) + kl_divergence(log_q, log_m)) / 2
+
+
+def total_variation(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """Half the sum of |p - q| of log-probabilities of shape `(..., V)`: shape `(...)`, in [0, 1]."""
+    return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
 
 
 def entropy(log_p: torch.Tensor) -> torch.Tensor:

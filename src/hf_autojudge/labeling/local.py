@@ -59,9 +59,11 @@ def label_samples(
         The [`LabelStore`].
 
     Raises:
-        ValueError: If the store was made with other settings or other samples, or a prompt is empty.
+        ValueError: If the store was made with other settings or other samples, a prompt is empty, or the method needs
+            right answers and a sample has none.
     """
     method = AutoJudge() if method is None else method
+    check_right_answers(method, task, samples)
     limit = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     store = LabelStore(
         folder,
@@ -82,6 +84,17 @@ def label_samples(
             if seconds is not None and state.seconds > seconds:
                 break
     return store
+
+
+def check_right_answers(method: LabelingMethod, task: Task, samples: Sequence[Sample]) -> None:
+    """Raise a `ValueError` if the method needs right answers and a sample has none."""
+    if isinstance(method, AutoJudge) and method.outcome == "correct":
+        for index, sample in enumerate(samples):
+            if not task.has_right_answer(sample):
+                raise ValueError(
+                    f"outcome 'correct' needs right answers, but the task {task.name} has no function `correct` and "
+                    f"sample {index} no `answer`; use outcome 'same'."
+                )
 
 
 @contextmanager
@@ -132,6 +145,7 @@ def make_job(
         pair.limits(index, prompt, max_new_tokens),
         lambda reference, answer: task.same_outcome(sample, text(reference), text(answer)),
         None if settled is None else lambda ids: settled(text(ids)),
+        (lambda ids: task.is_correct(text(ids), sample)) if task.has_right_answer(sample) else None,
     )
 
 
@@ -168,14 +182,14 @@ def find_important_tokens(
             limit. Defaults to those of the target's generation config.
         batch_size (`int`, *optional*, defaults to `16`): Searches at a time. In float32 the labels do not
             depend on it.
-        options: Of [`AutoJudge`].
+        options: Of [`AutoJudge`], but `outcome`: only a task knows right answers.
 
     Returns:
         One [`LabelledPrompt`] for each prompt, in order.
 
     Raises:
         ValueError: For an empty prompt, a length limit or a batch size below 1, or a sequence longer than a model's
-            table of learned positions.
+            table of learned positions, or `outcome="correct"`.
     """
     pair = Pair(target, draft, eos_token_id)
     ids = [prompt.tolist() if isinstance(prompt, torch.Tensor) else list(prompt) for prompt in prompts]

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_autojudge.labeling.local import labeling_progress, make_job, samples_to_label, store_settings
+from hf_autojudge.labeling.local import (
+    check_right_answers,
+    labeling_progress,
+    make_job,
+    samples_to_label,
+    store_settings,
+)
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.labeling.pair import Pair
@@ -86,8 +92,8 @@ def label_samples_with_ray(
         The [`LabelStore`].
 
     Raises:
-        ValueError: If a number is below 1, the store was made with other settings or other samples, or a prompt is
-            empty.
+        ValueError: If a number is below 1, the store was made with other settings or other samples, a prompt is empty,
+            or the method needs right answers and a sample has none.
         RuntimeError: If a worker cannot start, or died several times at the same prompts.
         Exception: Whatever the task's functions raise. They are not called again.
     """
@@ -95,6 +101,7 @@ def label_samples_with_ray(
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}.")
     method = AutoJudge() if method is None else method
+    check_right_answers(method, task, samples)
     max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     folder = Path(folder).absolute()
     with _connection(workers * cpus_per_worker), _original_errors(folder):

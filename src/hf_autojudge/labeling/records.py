@@ -16,6 +16,8 @@ class Mismatch:
         important (`bool`): Whether the draft's token changes the outcome.
         importance (`float`, *optional*): Soft label in [0, 1]. Defaults to 1 if the mismatch is important and to 0
             otherwise.
+        helpful (`bool`): Whether the draft's token turns a wrong answer right; such a mismatch is unimportant. Only
+            [`AutoJudge`] with `outcome="correct"` finds out. Defaults to `False`.
     """
 
     position: int
@@ -23,6 +25,7 @@ class Mismatch:
     draft_token: int
     important: bool
     importance: float = -1.0
+    helpful: bool = False
 
     def __post_init__(self) -> None:
         if self.importance == -1.0:

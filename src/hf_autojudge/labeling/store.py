@@ -27,6 +27,7 @@ FEATURES = Features(
                 "draft_token": Value("int32"),
                 "important": Value("bool"),
                 "importance": Value("float64"),
+                "helpful": Value("bool"),
             }
         ),
         "reference": List(Value("int32")),
@@ -76,6 +77,8 @@ class LabelStore:
                 "folder."
             )
         self.settings: dict[str, Any] = manifest["settings"]
+        if self.settings.get("method") == "autojudge":
+            self.settings.setdefault("outcome", "same")  # earlier versions knew no other
         if settings is not None:
             stored = self.settings
             differing = sorted(k for k in settings.keys() | stored.keys() if settings.get(k) != stored.get(k))
@@ -145,4 +148,10 @@ def _read_table(path: Path) -> pa.Table | None:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
         return None
-    return table if table.num_rows == 1 and table.column_names == list(FEATURES) else None
+    if table.num_rows != 1 or table.column_names != list(FEATURES):
+        return None
+    if table.schema.equals(FEATURES.arrow_schema):
+        return table
+    (row,) = table.to_pylist()  # written by an earlier version, which knew no helpful mismatches
+    mismatches = [{"helpful": False} | mismatch for mismatch in row["mismatches"]]
+    return pa.Table.from_pylist([row | {"mismatches": mismatches}], schema=FEATURES.arrow_schema)

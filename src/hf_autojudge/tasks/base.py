@@ -43,6 +43,10 @@ class Task:
     settled: Callable[[str], bool] | None = None
     threads: int = 0
 
+    def has_right_answer(self, sample: Sample) -> bool:
+        """Whether the right answer to a sample is known, so that `is_correct` can be called."""
+        return self.correct is not None or sample.get("answer") is not None
+
     def is_correct(self, answer: str, sample: Sample) -> bool:
         """Whether an answer has the correct outcome."""
         if self.correct is not None:

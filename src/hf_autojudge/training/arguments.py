@@ -16,6 +16,7 @@ from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.tasks.base import Sample
 
 METHODS = ("autojudge", "selfjudge", "annotated")
+OUTCOMES = ("same", "correct")
 
 
 def _field(default: Any, help: str) -> Any:
@@ -48,9 +49,19 @@ class JudgeTrainingArguments:
     num_assistant_tokens: int | None = _field(
         None, "Number of candidate tokens in a round. Default: the models', then the judge's, then 20."
     )
+    tune_draft_length: bool = _field(
+        False,
+        "Before calibrating, choose the number of candidate tokens and the draft's confidence threshold by tokens/s "
+        "on the first 32 validation samples, and store them in the judge.",
+    )
     seed: int = _field(0, "Seed of everything random: rollouts, the validation split, the order of measurements.")
 
     method: str = _field("autojudge", "Labelling method: autojudge, selfjudge or annotated.")
+    outcome: str = _field(
+        "same",
+        "What the labels protect: same (the outcome of the target's own answer) or correct (right answers; what turns "
+        "a wrong answer right is helpful) (autojudge).",
+    )
     rollouts: int = _field(
         0, "Number of additional sampled completions for each mismatch, for soft labels (autojudge)."
     )
@@ -115,7 +126,15 @@ class JudgeTrainingArguments:
         self._check("thresholds", "between 0 and 1", lambda values: all(0 <= value <= 1 for value in values or ()))
         known = (*FEATURES, *SCALARS)
         self._check("features", f"of {', '.join(known)}", lambda names: set(names or ()).issubset(known))
+        if self.tune_draft_length and self.num_assistant_tokens is not None:
+            raise ValueError(
+                f"num_assistant_tokens is {self.num_assistant_tokens}, but tune_draft_length chooses it; give one of "
+                "the two."
+            )
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
+        self._check("outcome", f"one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
+        if self.method != "autojudge":
+            self._check("outcome", f"same with the method {self.method}", lambda value: value == "same")
 
     def _check(self, name: str, expected: str, is_good: Any) -> None:
         if not is_good(getattr(self, name)):
@@ -132,7 +151,7 @@ class JudgeTrainingArguments:
             return SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
         if self.method == "annotated":
             return Annotated(samples, tokenizer)
-        return AutoJudge(self.rollouts, self.temperature, self.seed)
+        return AutoJudge(self.rollouts, self.temperature, self.seed, self.outcome)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, the access token hidden. Reporting services of transformers ask for it."""

@@ -1,20 +1,21 @@
-"""Choose a judge's threshold: candidates from the labels of validation mismatches, the choice by task accuracy."""
+"""Calibrate judges: thresholds from the labels of validation mismatches, the choice of a setting by task accuracy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.evaluation import Frontier, measure_frontier
-from hf_autojudge.judges import AutoJudgeHead
-from hf_autojudge.judges.base import check_threshold
+from hf_autojudge.evaluation.baselines import EXACT
+from hf_autojudge.judges import AutoJudgeHead, ExactMatchRule, Judge
+from hf_autojudge.judges.base import Read, Window
 from hf_autojudge.tasks.base import Sample, Task
+from hf_autojudge.training.choosing import ThresholdChoice, check_limits, choose_setting, choose_threshold
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
 RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
@@ -68,7 +69,8 @@ def calibrate_threshold(
     thresholds: Sequence[float] | None = None,
     **frontier_options: Any,
 ) -> tuple[ThresholdChoice, Frontier]:
-    """Measure task accuracy on validation samples at each threshold, and choose one.
+    """Measure task accuracy on validation samples at each threshold, and choose one: [`calibrate_judges`] for one head
+    and its thresholds.
 
     Args:
         target, draft ([`PreTrainedModel`]): The models the head was fitted for.
@@ -76,7 +78,7 @@ def calibrate_threshold(
         task ([`Task`]): Makes prompts and checks outcomes.
         samples (`Sequence[Sample]`): Samples of the task's validation split.
         head ([`AutoJudgeHead`]): A fitted head.
-        max_accuracy_drop, confidence: See [`choose_threshold`].
+        max_accuracy_drop, confidence: See [`choose_setting`].
         thresholds (`Sequence[float]`, *optional*): Thresholds to try; by default those of the head's calibration
             table.
         frontier_options: Further arguments of [`measure_frontier`](hf_autojudge.evaluation.benchmark).
@@ -85,8 +87,9 @@ def calibrate_threshold(
         The choice, and the frontier it is based on.
 
     Raises:
-        ValueError: If there are no thresholds to try, or no samples.
+        ValueError: If there are no thresholds to try, no samples, or a number is out of range.
     """
+    check_limits(max_accuracy_drop, confidence)
     tried = sorted({row["threshold"] for row in head.config.thresholds} if thresholds is None else set(thresholds))
     if not tried:
         raise ValueError("The head has no calibration table; pass `thresholds`, for instance [0.05, 0.1, 0.2].")
@@ -102,123 +105,138 @@ def calibrate_threshold(
         **frontier_options,
     )
     correct = {p.threshold: measured.questions[p.name].correct for p in measured.points if p.threshold is not None}
-    baseline = measured.questions["threshold 0"].correct
+    baseline = measured.questions[EXACT].correct
     return choose_threshold(correct, baseline, max_accuracy_drop, confidence), measured
 
 
 @dataclass(frozen=True)
-class ThresholdChoice:
-    """The outcome of [`choose_threshold`].
+class JudgeChoice:
+    """What [`calibrate_judges`] chose of one grid.
 
     Attributes:
-        threshold (`float`): The chosen threshold; 0 (lossless) if the data support none.
-        supported (`bool`): Whether the data support a threshold above 0.
+        setting (`str`, *optional*): Label of the chosen setting; `None` if the data support none.
+        judge ([`Judge`]): The judge at that setting; exact matching (lossless) if the data support none.
+        supported (`bool`): Whether the data support a setting.
         reason (`str`): One or two sentences with the figures behind the choice.
-        rows (`list[dict]`): One row for each threshold tried: `threshold`, `accuracy_drop` (measured) and
-            `upper_bound` (of the drop).
+        rows (`list[dict]`): One row for each setting: `setting`, `accuracy_drop` (measured, against exact matching)
+            and `upper_bound` (of the drop).
         max_accuracy_drop, confidence (`float`): What was asked for.
     """
 
-    threshold: float
+    setting: str | None
+    judge: Judge
     supported: bool
     reason: str
-    rows: list[dict[str, float]]
+    rows: list[dict[str, Any]]
     max_accuracy_drop: float
     confidence: float
 
 
-def paired_drop_bound(losses: int, gains: int, n: int, confidence: float) -> float:
-    """Upper confidence bound of P(loss) - P(gain), from paired outcomes on n prompts. A loss is a correct answer in
-    the baseline and a wrong one with the judge, a gain the reverse. `confidence` lies in (0.5, 1).
-
-    The one-sided score interval of Tango (Statistics in Medicine 17, 1998). Unlike a bootstrap it holds for small
-    counts: without a loss in n prompts it is about z^2 / (n + z^2), not 0.
-    """
-    z = NormalDist().inv_cdf(confidence)
-
-    def excess(delta: float) -> float:
-        # The test statistic of a drop of delta, with P(gain) at its maximum likelihood under that hypothesis
-        a = 2 * n
-        b = -losses - gains + (2 * n - losses + gains) * delta
-        c = -gains * delta * (1 - delta)
-        q = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
-        variance = n * (2 * q + delta * (1 - delta))
-        return (n * delta - (losses - gains)) - z * math.sqrt(max(variance, 0.0))
-
-    low, high = (losses - gains) / n, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return high
-
-
-def choose_threshold(
-    correct: Mapping[float, Sequence[int]],
-    baseline: Sequence[int],
+def calibrate_judges(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    samples: Sequence[Sample],
+    grids: Mapping[str, Sequence[tuple[str, Judge]]],
     max_accuracy_drop: float = 0.01,
     confidence: float = 0.9,
-) -> ThresholdChoice:
-    """Choose the largest threshold whose drop in task accuracy stays, with the given confidence, within the maximum.
-
-    Thresholds are tested in ascending order until the first failure (fixed-sequence testing, as in Learn then Test,
-    arXiv 2110.01052, section 2), so the confidence holds for the choice, not only for each test.
+    **frontier_options: Any,
+) -> dict[str, JudgeChoice]:
+    """Measure task accuracy on validation samples for each setting of each judge, in one run, and choose the loosest
+    setting of each whose drop in accuracy stays within the limit. The confidence holds for each judge, not for all
+    together.
 
     Args:
-        correct (`Mapping[float, Sequence[int]]`): For each threshold, 1 (or `True`) for every validation prompt that
-            was answered correctly, 0 for the others.
-        baseline (`Sequence[int]`): The same without the judge (plain greedy decoding, or threshold 0), for the same
-            prompts in the same order.
-        max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Maximum drop in accuracy, as a share: 0.01 is one
-            percentage point.
-        confidence (`float`, *optional*, defaults to `0.9`): Of the one-sided bound on the drop.
+        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
+        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
+        task ([`Task`]): Makes prompts and checks outcomes.
+        samples (`Sequence[Sample]`): Samples of the task's validation split.
+        grids (`Mapping[str, Sequence[tuple[str, Judge]]]`): For each name two settings or more, from the safest to the
+            loosest: a label and the judge at that setting. A judge with a threshold is measured at its own.
+        max_accuracy_drop, confidence: See [`choose_setting`].
+        frontier_options: Further arguments of [`measure_frontier`](hf_autojudge.evaluation.benchmark).
 
     Returns:
-        [`ThresholdChoice`]
+        For each name its [`JudgeChoice`].
 
     Raises:
-        ValueError: If there are no prompts, the lists have different lengths, or a number is out of range.
+        ValueError: If there are no samples or grids, a grid has fewer than two settings or a setting twice, or a
+            number is out of range.
+
+    Example:
+
+        grids = {"top-k": [(f"k = {k}", TopKRule(k)) for k in (2, 3, 4, 8)]}
+        choice = calibrate_judges(target, draft, tokenizer, task, task.load("validation", 500), grids)["top-k"]
+        target.generate(**inputs, assistant_model=draft, judge=choice.judge)
     """
-    n = len(baseline)
-    if not correct or n == 0:
-        raise ValueError(f"Choosing a threshold needs measured thresholds and prompts; got {len(correct)} and {n}.")
-    if not 0 < max_accuracy_drop < 1 or not 0.5 < confidence < 1:
+    check_limits(max_accuracy_drop, confidence)
+    if not grids:
+        raise ValueError("There are no judges to calibrate; pass `grids`, settings by the judges' names.")
+    for name, grid in grids.items():
+        _check_grid(name, [label for label, _ in grid])
+    judges: dict[str, Judge] = {
+        f"{name}, {label}": judge if judge.threshold is None else _AtThreshold(judge, judge.threshold)
+        for name, grid in grids.items()
+        for label, judge in grid
+    }
+    measured = measure_frontier(
+        target, draft, tokenizer, task, samples, judges, baselines=False, **frontier_options
+    ).questions
+    choices = {}
+    for name, grid in grids.items():
+        correct = {label: measured[f"{name}, {label}"].correct for label, _ in grid}
+        setting, reason, rows = choose_setting(correct, measured[EXACT].correct, max_accuracy_drop, confidence)
+        choices[name] = JudgeChoice(
+            setting,
+            ExactMatchRule() if setting is None else dict(grid)[setting],
+            setting is not None,
+            reason,
+            [{"setting": label, **row} for label, row in zip(correct, rows, strict=True)],
+            max_accuracy_drop,
+            confidence,
+        )
+    return choices
+
+
+def _check_grid(name: str, labels: Sequence[str]) -> None:
+    if not labels:
+        raise ValueError(f"The grid of {name!r} is empty; pass two settings or more.")
+    if len(labels) == 1:
         raise ValueError(
-            f"max_accuracy_drop must lie in (0, 1) and confidence in (0.5, 1); got {max_accuracy_drop} and "
-            f"{confidence}."
+            f"The grid of {name!r} has one setting ({labels[0]!r}), so there is nothing to choose; pass more."
         )
-    rows: list[dict[str, float]] = []
-    chosen: dict[str, float] | None = None
-    failed: dict[str, float] | None = None
-    for threshold in sorted(check_threshold(t) for t in correct):
-        answers = correct[threshold]
-        if len(answers) != n:
-            raise ValueError(
-                f"Threshold {threshold} has {len(answers)} answers, the baseline {n}; measure the same prompts."
-            )
-        losses = sum(b and not a for a, b in zip(answers, baseline, strict=True))
-        gains = sum(a and not b for a, b in zip(answers, baseline, strict=True))
-        bound = paired_drop_bound(losses, gains, n, confidence)
-        rows.append({"threshold": threshold, "accuracy_drop": (losses - gains) / n, "upper_bound": bound})
-        if failed is None and bound > max_accuracy_drop:
-            failed = rows[-1]
-        elif failed is None and threshold > 0:
-            chosen = rows[-1]
-    percent = f"{100 * confidence:.0f}% confidence"
-    if chosen is not None:
-        reason = (
-            f"Threshold {chosen['threshold']:.4g}: measured drop {100 * chosen['accuracy_drop']:.2f} points on {n} "
-            f"prompts, at most {100 * chosen['upper_bound']:.2f} points with {percent}."
-        )
-        return ThresholdChoice(chosen["threshold"], True, reason, rows, max_accuracy_drop, confidence)
-    if failed is None:
-        return ThresholdChoice(0.0, False, "No threshold above 0 was tried.", rows, max_accuracy_drop, confidence)
-    reason = (
-        f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with {percent}: threshold "
-        f"{failed['threshold']:.4g} measured {100 * failed['accuracy_drop']:.2f} points on {n} prompts, with an upper "
-        f"bound of {100 * failed['upper_bound']:.2f}."
-    )
-    z2 = NormalDist().inv_cdf(confidence) ** 2
-    needed = math.ceil(z2 * (1 - max_accuracy_drop) / max_accuracy_drop)
-    if n < needed:
-        reason += f" Even without a single lost answer this takes {needed} prompts."
-    return ThresholdChoice(0.0, False, reason, rows, max_accuracy_drop, confidence)
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"The grid of {name!r} has the settings {repeated} more than once; pass each once.")
+
+
+@dataclass(frozen=True)
+class _AtThreshold:
+    """A judge at one threshold: without one to vary, [`measure_frontier`] measures it once, as it does a rule."""
+
+    judge: Judge
+    at: float
+    threshold: ClassVar[float | None] = None
+
+    @property
+    def reads(self) -> frozenset[Read]:
+        return self.judge.reads
+
+    @property
+    def num_assistant_tokens(self) -> int | None:
+        return self.judge.num_assistant_tokens
+
+    @property
+    def num_budgets(self) -> int:
+        """As the judge has it, if it keeps a budget."""
+        return getattr(self.judge, "num_budgets", 0)
+
+    def costs(self, window: Window) -> torch.Tensor:
+        """Likewise."""
+        return self.judge.costs(window)  # type: ignore[attr-defined]
+
+    def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
+        return self.judge.accept(window, self.at)
+
+    def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
+        self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)

@@ -17,6 +17,7 @@ from hf_autojudge.training.feature_matrix import FeatureMatrix, Standardizer, fr
 from hf_autojudge.training.features import MismatchFeatures
 from hf_autojudge.training.logistic import logistic_path
 from hf_autojudge.training.mlp import fit_hidden_layer
+from hf_autojudge.training.reliability import best_calibrated, brier_score, log_loss, reliability_curve
 
 C_GRID: tuple[float, ...] = (*(10 ** (-k / 2) for k in range(14, 0, -1)), 1.0, 3.0, 10.0, 50.0, 100.0)
 """The grid of the AutoJudge authors' training script: half-decades from 1e-7 to 10^-0.5, then 1, 3, 10, 50, 100."""
@@ -29,9 +30,11 @@ class FitResult:
     Attributes:
         head ([`AutoJudgeHead`]): The fitted head.
         auc (`float`): ROC-AUC on the validation prompts.
+        log_loss (`float`): Mean negative log-likelihood of the validation labels, in nats.
         c (`float`, *optional*): The chosen inverse penalty; `None` with a hidden layer.
-        grid (`list[dict]`): `c`, `train_auc` and `validation_auc` of each value tried; with a hidden layer `epoch`,
-            `train_loss` and `validation_auc` of each training round (one epoch; several if there are few mismatches).
+        grid (`list[dict]`): `c`, `train_auc`, `validation_auc` and `validation_log_loss` of each value tried; with a
+            hidden layer `epoch`, `train_loss`, `validation_auc` and `validation_log_loss` of each training round (one
+            epoch; several if there are few mismatches).
         validation_scores (`torch.FloatTensor` of shape `(M,)`): Importance of the validation mismatches.
         validation_important (`torch.BoolTensor` of shape `(M,)`): Their labels.
         n_train, n_validation (`int`): Number of mismatches.
@@ -40,6 +43,7 @@ class FitResult:
 
     head: AutoJudgeHead
     auc: float
+    log_loss: float
     c: float | None
     grid: list[dict[str, float]]
     validation_scores: torch.Tensor
@@ -53,9 +57,21 @@ class FitResult:
         """Names of the features that the head reads."""
         return tuple(self.head.config.features)
 
+    @property
+    def brier_score(self) -> float:
+        """Mean squared difference between the importance and the label (0 or 1) of the validation mismatches."""
+        return brier_score(self.validation_scores, self.validation_important)
+
+    @property
+    def reliability(self) -> list[dict[str, float]]:
+        """Of ten bins of validation mismatches, in ascending order of importance: `importance` (mean), `important`
+        (share) and `count`."""
+        return reliability_curve(self.validation_scores, self.validation_important)
+
     def metrics(self) -> dict[str, Any]:
         """The figures of the fit, serializable as JSON."""
-        names = ("auc", "c", "n_train", "n_validation", "share_important", "grid")
+        figures = ("auc", "log_loss", "brier_score", "c", "n_train", "n_validation", "share_important")
+        names = (*figures, "reliability", "grid")
         return {name: getattr(self, name) for name in names} | {"features": list(self.features)}
 
 
@@ -92,9 +108,13 @@ def fit_head(
     hold: bool | None = None,
     **config: Any,
 ) -> FitResult:
-    """Standardize the features, fit an L2-regularized logistic regression for each C, and keep the one with the best
-    validation ROC-AUC (AutoJudge, arXiv 2504.20039, section 3); among equal AUCs, the one with the strongest penalty.
-    With `hidden_size`, fit a head with one hidden layer instead.
+    """Standardize the features, fit an L2-regularized logistic regression for each C, and choose one by the validation
+    prompts: of those whose ROC-AUC is within 0.002 of the best, the one with the smallest log-loss. With
+    `hidden_size`, fit a head with one hidden layer instead, and choose its training round likewise.
+
+    AutoJudge (arXiv 2504.20039, section 3) takes the best AUC. Many penalties have nearly the same, while under the
+    strongest of them all importances are nearly equal; the log-loss decides between them, so that the importance is a
+    probability.
 
     Args:
         data ([`MismatchFeatures`] or a sequence of them): From `collect_features` or `store_features`.
@@ -103,7 +123,11 @@ def fit_head(
         c_grid (`Sequence[float]`, *optional*): Inverse penalties to try; the AutoJudge authors' by default. Not used
             with a hidden layer.
         validation_share (`float`, *optional*, defaults to `0.1`): Share of the prompts kept for validation.
-        balanced (`bool`, *optional*, defaults to `False`): Give both classes the same total weight.
+        balanced (`bool`, *optional*, defaults to `False`): Give both classes the same total weight in the fit.
+            Afterwards the bias is shifted by the log-odds of the share of important mismatches (prior correction, King
+            and Zeng, "Logistic regression in rare events data", 2001, section 4.1), so that the importance is a
+            probability in the data, not in balanced data. The head's threshold, unless it is given, is that share:
+            0.5 before the shift.
         soft_labels (`bool`, *optional*, defaults to `False`): Fit on the labels' `importance` in [0, 1]. AUCs are
             always measured on the binary labels.
         sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Non-negative weights of all mismatches, in order.
@@ -151,7 +175,11 @@ def fit_head(
         if wrong := int((~(sample_weight.isfinite() & (sample_weight >= 0))).sum()):
             raise ValueError(f"{wrong} of {len(y)} weights in sample_weight are negative or not finite.")
         sample_weight = sample_weight.cpu()[~held_out]
-    y, weights = _weighted(y[~held_out], sample_weight, balanced)
+    y, weights, share = _weighted(y[~held_out], sample_weight, balanced)
+    shift = 0.0
+    if balanced:
+        shift = math.log(share / (1 - share))
+        config.setdefault("threshold", share)
 
     # This pass checks the training rows; only the few validation rows are left to check
     standardizer = Standardizer.fit(read_blocks(parts, features, ~held_out, device, dtype, check=True))
@@ -168,25 +196,27 @@ def fit_head(
     hidden: tuple[torch.Tensor, torch.Tensor] | None = None
     if hidden_size:
         parameters, grid, scores = fit_hidden_layer(
-            train, y, validation, important[held_out], hidden_size, weights, seed
+            train, y, validation, important[held_out], hidden_size, weights, shift, seed
         )
         hidden_weight, hidden_bias, weight, bias = (p.cpu() for p in parameters)
         hidden = (hidden_weight, hidden_bias)
-        auc = max(row["validation_auc"] for row in grid)
     else:
         solutions = logistic_path(train, y, c_grid, weights)
-        stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]))
+        stacked = (torch.stack([w for w, _ in solutions], dim=1), torch.stack([b for _, b in solutions]) + shift)
         train_scores, validation_scores = train.scores(*stacked).T.cpu(), validation.scores(*stacked).T.cpu()
-        train_aucs = [float(roc_auc_score(important[~held_out], s)) for s in train_scores]
-        aucs = [float(roc_auc_score(important[held_out], s)) for s in validation_scores]
         grid = [
-            {"c": value, "train_auc": train_auc, "validation_auc": validation_auc}
-            for value, train_auc, validation_auc in zip(c_grid, train_aucs, aucs, strict=True)
+            {
+                "c": value,
+                "train_auc": float(roc_auc_score(important[~held_out], train_score)),
+                "validation_auc": float(roc_auc_score(important[held_out], score)),
+                "validation_log_loss": log_loss(score, important[held_out]),
+            }
+            for value, train_score, score in zip(c_grid, train_scores, validation_scores, strict=True)
         ]
-        # Equal AUCs of different rankings can differ in the last bits; `max` returns the first of equals
-        best = max(range(len(aucs)), key=lambda i: round(aucs[i], 12))
-        c, auc, scores = c_grid[best], aucs[best], validation_scores[best]
-        weight, bias = (t.cpu() for t in solutions[best])
+    chosen = best_calibrated(*([row[name] for row in grid] for name in ("validation_auc", "validation_log_loss")))
+    if not hidden_size:
+        c, scores = c_grid[chosen], validation_scores[chosen]
+        weight, bias = stacked[0][:, chosen].cpu(), stacked[1][chosen].cpu()
     sizes = {name.split(".")[1]: known[name].shape[-1] for name in known if name not in SCALARS}
     head = AutoJudgeHead.from_linear(
         weight,
@@ -201,7 +231,8 @@ def fit_head(
     )
     return FitResult(
         head=head,
-        auc=auc,
+        auc=grid[chosen]["validation_auc"],
+        log_loss=grid[chosen]["validation_log_loss"],
         c=c,
         grid=grid,
         validation_scores=scores.sigmoid().float().cpu(),
@@ -214,9 +245,9 @@ def fit_head(
 
 def _weighted(
     y: torch.Tensor, weights: torch.Tensor | None, balanced: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Labels and weights of the training mismatches after balancing; `None` for equal weights. A soft label counts
-    toward both classes, so balancing changes the label too.
+) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+    """Labels and weights of the training mismatches after balancing, and the share of important ones before; no
+    weights are equal weights. A soft label counts toward both classes, so balancing changes the label too.
 
     Raises:
         ValueError: If the weighted labels are of one class only.
@@ -228,9 +259,9 @@ def _weighted(
             f"The training side's labels, weighted, sum to {one:.3g} important and {zero:.3g} unimportant; fitting "
             "needs both kinds."
         )
+    share = one / (one + zero)
     if not balanced:
-        return y, weights
-    share = (given * y).sum() / given.sum()
+        return y, weights, share
     positive, negative = given * y * (0.5 / share), given * (1 - y) * (0.5 / (1 - share))
     total = positive + negative
-    return torch.where(total > 0, positive / total, y), total
+    return torch.where(total > 0, positive / total, y), total, share

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import binary_cross_entropy_with_logits, gelu, linear
 
 from hf_autojudge.training.feature_matrix import FeatureMatrix
+from hf_autojudge.training.reliability import best_calibrated, log_loss
 
 BATCH_SIZE = 256  # an eighth of the training rows if that is less, but at least SMALLEST_BATCH_SIZE
 SMALLEST_BATCH_SIZE = 16
@@ -14,7 +15,7 @@ LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.1
 ROUND_STEPS = 50  # a round is as many epochs as take this many steps, as one epoch of few rows changes little
 MAX_ROUNDS = 100
-PATIENCE = 8  # rounds without improvement before training stops
+PATIENCE = 8  # rounds after the chosen one before training stops
 
 
 def fit_hidden_layer(
@@ -24,11 +25,12 @@ def fit_hidden_layer(
     important: torch.Tensor,
     hidden_size: int,
     sample_weight: torch.Tensor | None = None,
+    shift: float = 0.0,
     seed: int = 0,
 ) -> tuple[list[torch.Tensor], list[dict[str, float]], torch.Tensor]:
-    """Minimize the mean of `weight * log-loss` of `linear(gelu(hidden(z)))`, and keep the round with the best
-    validation ROC-AUC; among equal AUCs, the one with the smallest validation loss. The same seed gives the same
-    network on the same device with the same number of threads.
+    """Minimize the mean of `weight * log-loss` of `linear(gelu(hidden(z)))`, and choose the round by
+    [`best_calibrated`] on the validation rows. The same seed gives the same network on the same device with the same
+    number of threads.
 
     Args:
         train, validation ([`FeatureMatrix`]): Training rows in memory are drawn in random order, rows that are read in
@@ -37,12 +39,14 @@ def fit_hidden_layer(
         important (`torch.BoolTensor` of shape `(M,)`): Labels of the validation rows.
         hidden_size (`int`): Width of the hidden layer.
         sample_weight (`torch.Tensor` of shape `(N,)`, *optional*): Defaults to ones.
+        shift (`float`, *optional*, defaults to `0.0`): Added to the output's bias after training, before the choice.
         seed (`int`, *optional*, defaults to `0`): Of the initial weights and the order of rows.
 
     Returns:
-        Of the best round, the parameters in the matrix's dtype (hidden weight of shape `(hidden_size, D)` and bias
+        Of the chosen round, the parameters in the matrix's dtype (hidden weight of shape `(hidden_size, D)` and bias
         `(hidden_size,)`, output weight `(hidden_size,)` and bias `(1,)`); a dict for each round with `epoch` (its
-        last), `train_loss` (its mean) and `validation_auc`; and the best round's validation logits, shape `(M,)`.
+        last), `train_loss` (its mean), `validation_auc` and `validation_log_loss`; and the chosen round's validation
+        logits, shape `(M,)`.
     """
     _, first = next(train.blocks())
     dtype, device = first.dtype, first.device
@@ -67,12 +71,10 @@ def fit_hidden_layer(
     weights = weights / weights.mean()
     optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     batch_size = min(BATCH_SIZE, max(SMALLEST_BATCH_SIZE, len(train) // 8))
-    validation_labels = important.to(device, dtype)
     rounds: list[dict[str, float]] = []
-    best: tuple[list[torch.Tensor], torch.Tensor] = ([], y)
-    best_key = (-1.0, 0.0)
-    waited = epoch = 0
-    while len(rounds) < MAX_ROUNDS and waited < PATIENCE:
+    kept: dict[int, tuple[list[torch.Tensor], torch.Tensor]] = {}  # parameters and scores of rounds to choose from
+    chosen = epoch = 0
+    while len(rounds) < MAX_ROUNDS and len(rounds) - chosen <= PATIENCE:
         losses = torch.zeros((), dtype=torch.float64, device=device)
         steps = num_rows = 0
         while steps < ROUND_STEPS:
@@ -89,14 +91,20 @@ def fit_hidden_layer(
                         steps += 1
             num_rows += len(train)
         with torch.no_grad():
-            scores = torch.cat([logits(z) for _, z in validation.blocks()])
-        auc = float(roc_auc_score(important, scores.cpu()))
-        rounds.append({"epoch": epoch, "train_loss": float(losses) / num_rows, "validation_auc": auc})
-        # The AUC of few rows takes few values and can reach 1 early, so the loss decides between equal AUCs, which can
-        # differ in the last bits
-        key = (round(auc, 12), -float(binary_cross_entropy_with_logits(scores, validation_labels)))
-        waited += 1
-        if key > best_key:
-            best_key, waited = key, 0
-            best = ([p.detach().clone() for p in parameters], scores)
-    return best[0], rounds, best[1]
+            scores = torch.cat([logits(z) for _, z in validation.blocks()]) + shift
+        rounds.append(
+            {
+                "epoch": epoch,
+                "train_loss": float(losses) / num_rows,
+                "validation_auc": float(roc_auc_score(important, scores.cpu())),
+                "validation_log_loss": log_loss(scores, important),
+            }
+        )
+        aucs, log_losses = ([row[name] for row in rounds] for name in ("validation_auc", "validation_log_loss"))
+        chosen = best_calibrated(aucs, log_losses)
+        # When a later round raises the best AUC, the choice may fall on an earlier one, but only of a higher AUC
+        kept[len(rounds) - 1] = ([p.detach().clone() for p in parameters], scores)
+        kept = {i: kept[i] for i in kept if aucs[i] >= aucs[chosen]}
+    parameters, scores = kept[chosen]
+    parameters[3] += shift
+    return parameters, rounds, scores

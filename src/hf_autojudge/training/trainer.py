@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median_low
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -15,12 +16,19 @@ from hf_autojudge.judges import AutoJudgeHead, Judge
 from hf_autojudge.labeling import LabelStore, label_samples
 from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.provenance import read_json
-from hf_autojudge.tasks.base import Task
+from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.training.arguments import JudgeTrainingArguments
-from hf_autojudge.training.calibration import ThresholdChoice, calibrate_threshold
+from hf_autojudge.training.calibration import calibrate_threshold
+from hf_autojudge.training.choosing import ThresholdChoice
+from hf_autojudge.training.disjoint import check_digests, prompt_digests
 from hf_autojudge.training.fitting import FitResult
 from hf_autojudge.training.from_store import fit_store
+from hf_autojudge.training.reliability import plot_reliability
 from hf_autojudge.training.reporting import Reporter
+from hf_autojudge.training.tuning import DraftLengthChoice, tune_draft_length
+
+TUNING_SAMPLES = 32
+TUNING_RECALL = 0.95  # the draft length is tuned at a threshold that rejects at least so many important mismatches
 
 
 class JudgeTrainer:
@@ -154,17 +162,21 @@ class JudgeTrainer:
             (Path(args.output_dir) / report).unlink(missing_ok=True)
         self._judge = result.head
         save_judge(args.output_dir, result.head, fit=result.metrics() | {"labels": made_with})
+        plot_reliability(result, Path(args.output_dir) / "reliability.png")
         self._publish()
         return result
 
     def calibrate(self) -> ThresholdChoice:
         """Choose the judge's threshold by task accuracy on the validation samples, and write it into the judge. See
-        [`calibrate_threshold`]."""
+        [`calibrate_threshold`]. With `args.tune_draft_length`, choose the draft length first: the accuracy holds for
+        the draft length that it is measured with. See [`tune_draft_length`]."""
         args = self.args
+        samples = self.task.load("validation", args.max_validation_samples)
         with self._reporter.run():
+            tuned = self._tune_draft_length(samples[:TUNING_SAMPLES]) if args.tune_draft_length else None
             choice, measured = calibrate_threshold(
                 *self._pair(),
-                self.task.load("validation", args.max_validation_samples),
+                samples,
                 self.judge,
                 args.max_accuracy_drop,
                 args.confidence,
@@ -178,22 +190,38 @@ class JudgeTrainer:
             for step, row in enumerate(choice.rows):
                 self._reporter.log(step, {f"calibrate/{name}": value for name, value in row.items()})
         self.judge.config.threshold = choice.threshold
-        save_judge(args.output_dir, self.judge, calibration=asdict(choice) | {"settings": measured.settings})
+        report = asdict(choice) | {
+            "settings": measured.settings,
+            "draft_length": tuned and asdict(tuned),
+            "validation_prompts": prompt_digests(samples, self.task, self.processing_class),
+        }
+        save_judge(args.output_dir, self.judge, calibration=report)
         self._publish()
         return choice
+
+    def _tune_draft_length(self, samples: Sequence[Sample]) -> DraftLengthChoice:
+        """Tune at a threshold such as calibration may choose: the middle one of those given, else of those in the
+        table that reject most important mismatches."""
+        safe = [row["threshold"] for row in self.judge.config.thresholds if row["recall"] >= TUNING_RECALL]
+        if thresholds := self.args.thresholds or safe:
+            self.judge.config.threshold = median_low(thresholds)
+        return tune_draft_length(
+            *self._pair(), samples, self.judge, max_new_tokens=self.args.max_new_tokens, seed=self.args.seed
+        )
 
     def evaluate(self, judges: Mapping[str, Judge] | None = None, folder: str | os.PathLike | None = None) -> Frontier:
         """Measure accuracy against speed on the test samples: the target and the draft alone, transformers' assisted
         generation, threshold 0, the judge at each threshold, and further `judges` by name. Writes `frontier.json`,
         `frontier.png` and the card. With a `folder` the answers are kept there, and a killed evaluation resumes. See
-        [`measure_frontier`]."""
+        [`measure_frontier`]. Test prompts that the judge was calibrated on are refused."""
         args = self.args
+        samples = self._test_samples()
         own = self.judge.threshold
         thresholds = args.thresholds or sorted({own, *(row["threshold"] for row in self.judge.config.thresholds)})
         with self._reporter.run():
             frontier = measure_frontier(
                 *self._pair(),
-                self.task.load("test", args.max_test_samples),
+                samples,
                 {"AutoJudge": self.judge, **(judges or {})},
                 thresholds,
                 max_new_tokens=args.max_new_tokens,
@@ -216,6 +244,20 @@ class JudgeTrainer:
         plot_frontier(frontier, output_dir / "frontier.png", limit)
         self._publish()
         return frontier
+
+    def _test_samples(self) -> list[Sample]:
+        """The test samples.
+
+        Raises:
+            ValueError: If some have prompts that the judge was calibrated on, by what is known in the output folder
+                and in the folder that the judge was loaded from.
+        """
+        samples, known = self.task.load("test", self.args.max_test_samples), []
+        for folder in filter(None, {self.args.output_dir, self.judge.name_or_path}):
+            if (path := Path(folder) / "calibration.json").exists():
+                known += read_json(path).get("validation_prompts", [])
+        check_digests(known, prompt_digests(samples, self.task, self.processing_class))
+        return samples
 
     def _publish(self) -> None:
         """Write the card, if the judge lies in the output folder, and upload the judge, if it is asked for."""

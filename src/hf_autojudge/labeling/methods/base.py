@@ -25,6 +25,8 @@ class Job:
             outcome.
         settled (`Callable[[list[int]], bool]`, *optional*): Whether an unfinished answer (new token ids) has an
             outcome that nothing written after it can change.
+        is_correct (`Callable[[list[int]], bool]`, *optional*): Whether an answer (new token ids) is right. `None` if
+            the sample's right answer is not known.
         drafted (`list[int]`): The prompt with the draft's own answer, or nothing: a first guess of the target's.
         on_mismatch (`Callable[[Mismatch, float], None]`, *optional*): Called with each mismatch whose label is known,
             and the share of the prompt's answer that has been searched, in [0, 1].
@@ -35,6 +37,7 @@ class Job:
     limits: Limits
     same_outcome: SameOutcome
     settled: Callable[[list[int]], bool] | None = None
+    is_correct: Callable[[list[int]], bool] | None = None
     drafted: list[int] = field(default_factory=list)
     on_mismatch: Callable[[Mismatch, float], None] = lambda mismatch, share: None
 
