@@ -168,7 +168,11 @@ def test_each_judge_has_its_own_budget():
     window = window_of([2, 3, 4], spent=[0.0, 0.0], logits=logits)
     assert both.costs(window)[0].tolist() == [[0.25, 0.25], [0.5, 0.5], [0.875, 0.875]]
     nested = inside([1], [2], after(1, both))
-    assert nested.num_budgets == 2 and isinstance(nested, Spender) and torch.equal(nested.costs(window), both.costs(window))
+    assert (
+        nested.num_budgets == 2
+        and isinstance(nested, Spender)
+        and torch.equal(nested.costs(window), both.costs(window))
+    )
     assert any_of(RegretBudgetRule(), a).costs(window)[0].tolist() == [[1, 0.25], [1, 0.5], [0, 0.875]]
 
 

@@ -174,7 +174,12 @@ def test_regret_by_hand():
     assert accepted(RegretBudgetRule(2, 0.24, 3)) == []
     assert accepted(RegretBudgetRule(2, 0.25, 3), candidates=3) == []  # 1 / 3, .5 / 1
     assert accepted(RegretBudgetRule(INF, INF, 9), spent=1e9) == [0, 2, 3]
-    assert RegretBudgetRule().costs(Window(tokens, tokens, target_logits=target))[0, :, 0].tolist() == [1, 3, 0.5, 0.25]
+    assert RegretBudgetRule().costs(Window(tokens, tokens, target_logits=target))[0, :, 0].tolist() == [
+        1,
+        3,
+        0.5,
+        0.25,
+    ]
 
 
 @pytest.mark.parametrize("rule", [RegretBudgetRule(0), RegretBudgetRule(1, 0), RegretBudgetRule(1, 1, 0)], ids=str)
@@ -254,9 +259,7 @@ def random_windows(rng, special, same_size):
         num_candidates=torch.tensor(counts)[:, None],
         spent=torch.zeros(b, 1),
     )
-    sequences = [
-        PlainWindow(tokens[i][:n], passed[i][:n], target[i][:n], draft[i][:n]) for i, n in enumerate(counts)
-    ]
+    sequences = [PlainWindow(tokens[i][:n], passed[i][:n], target[i][:n], draft[i][:n]) for i, n in enumerate(counts)]
     return window, sequences
 
 
@@ -345,7 +348,9 @@ ALL = [
 
 
 @pytest.mark.parametrize(
-    ("rule", "where"), [(r, where) for r in ALL for where in ("target", "draft") if f"{where}_logits" in r.reads], ids=str
+    ("rule", "where"),
+    [(r, where) for r in ALL for where in ("target", "draft") if f"{where}_logits" in r.reads],
+    ids=str,
 )
 @pytest.mark.parametrize("number", [NAN, INF])
 @pytest.mark.parametrize("place", range(4))

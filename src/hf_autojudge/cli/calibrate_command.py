@@ -10,7 +10,8 @@ from hf_autojudge.cli.arguments import ModelArguments, TaskArguments
 from hf_autojudge.cli.loading import load_trainer
 from hf_autojudge.cli.options import Group, with_options
 from hf_autojudge.cli.output import console
-from hf_autojudge.training import JudgeTrainingArguments, threshold_labels
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
+from hf_autojudge.training import JudgeTrainingArguments
 
 
 @with_options(

@@ -80,9 +80,9 @@ class Arguments:
         self.runner = "static" if self.config.cache_implementation == "static" else exact
         if problem := self._problem():
             raise ValueError(problem)
-        self.reads, suggested = self.judge.reads, [self.judge.num_assistant_tokens]
+        self.reads = self.judge.reads
         given = (self.num_assistant_tokens, self.schedule, self.confidence_threshold)
-        self.draft_length = DraftLength.resolve(self.model, self.draft, suggested, self.config, *given)
+        self.draft_length = DraftLength.resolve(self.model, self.draft, [self.judge], self.config, *given)
         self.vocab_size = vocab_size(self.model)
         if self.draft_length.schedule != "constant" and self.runner == "static":
             raise ValueError(

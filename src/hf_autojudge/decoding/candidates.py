@@ -12,6 +12,7 @@ from transformers.generation import CandidateGenerator
 
 from hf_autojudge.decoding.logits import process, sample
 from hf_autojudge.decoding.sequences import Sequences
+from hf_autojudge.judges import Judge
 from hf_autojudge.runners.base import ModelRunner
 
 Schedule = Literal["constant", "heuristic", "heuristic_transient"]
@@ -48,15 +49,18 @@ class DraftLength:
         cls,
         target: PreTrainedModel,
         draft: PreTrainedModel | None,
-        suggested: Iterable[int | None] = (),
+        judges: Iterable[Judge] = (),
         config: GenerationConfig | None = None,
         num_assistant_tokens: int | None = None,
         schedule: Any = None,
         confidence_threshold: float | None = None,
     ) -> DraftLength:
         """The options of a call: what it gives, else the call's generation config, else the target's, the draft's, the
-        first suggested number (of judges), and the defaults."""
+        first judge's that names one, and the defaults."""
         defaults = GenerationConfig._get_default_generation_params()
+        judges = list(judges)
+        numbers = [judge.num_assistant_tokens for judge in judges]
+        confidences = [getattr(judge, "assistant_confidence_threshold", None) for judge in judges]
 
         def first(given: Any, name: str, *others: Any) -> Any:
             # transformers has filled the call's config with its defaults: only another value was set by the caller
@@ -66,9 +70,9 @@ class DraftLength:
             return next(value for value in found if value is not None)
 
         return cls(
-            first(num_assistant_tokens, "num_assistant_tokens", *suggested, DEFAULT_NUM_ASSISTANT_TOKENS),
+            first(num_assistant_tokens, "num_assistant_tokens", *numbers, DEFAULT_NUM_ASSISTANT_TOKENS),
             first(schedule, "num_assistant_tokens_schedule", "constant"),
-            float(first(confidence_threshold, "assistant_confidence_threshold", 0.0)),
+            float(first(confidence_threshold, "assistant_confidence_threshold", *confidences, 0.0)),
         )
 
 

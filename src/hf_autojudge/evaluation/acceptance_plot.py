@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hf_autojudge.evaluation.panel import QUIET
 from hf_autojudge.evaluation.plots import series_of
 from hf_autojudge.evaluation.report import Frontier
-from hf_autojudge.evaluation.strategies import threshold_labels
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
 from hf_autojudge.provenance import replacing
 
 if TYPE_CHECKING:

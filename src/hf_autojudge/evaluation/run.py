@@ -88,7 +88,7 @@ def describe_run(
     length = DraftLength.resolve(
         target,
         draft,
-        [judge.num_assistant_tokens for judge in judges.values()],
+        judges.values(),
         num_assistant_tokens=num_assistant_tokens,
         confidence_threshold=assistant_confidence_threshold,
     )

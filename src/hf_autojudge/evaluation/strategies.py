@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
 from hf_autojudge.judges import Judge
 from hf_autojudge.judges.base import check_threshold
 
@@ -69,13 +70,3 @@ def decoding_strategies(
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Names occur twice: {repeated}; give each judge its own name and each threshold once.")
     return strategies
-
-
-def threshold_labels(thresholds: Sequence[float], digits: int = 2) -> list[str]:
-    """Thresholds with that many digits, or with as many more as it takes to tell them apart."""
-    labels: list[str] = []
-    for precision in range(digits, 18):
-        labels = [f"{threshold:.{precision}g}" for threshold in thresholds]
-        if len(set(labels)) == len(set(thresholds)):
-            break
-    return labels

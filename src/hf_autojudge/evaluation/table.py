@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hf_autojudge.evaluation.report import Frontier, Point
-from hf_autojudge.evaluation.strategies import threshold_labels
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_autojudge.evaluation.report import Frontier, Interval
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
 from hf_autojudge.judges import AutoJudgeConfig
 from hf_autojudge.judges.configuration_autojudge import SCALARS, reads_draft
 from hf_autojudge.provenance import read_json, replacing
@@ -115,7 +116,7 @@ def _facts_table(config: AutoJudgeConfig) -> str:
         "Reads": ", ".join(f"`{f}`" for f in config.features),
         "Parameters": f"{parameters}, on standardized features",
         "Candidate tokens per round": config.num_candidate_tokens,
-        "Default threshold": f"{config.threshold:.4g}",
+        "Default threshold": _label(config.threshold, config.thresholds),
         "Made with": ", ".join(f"{name} {version}" for name, version in config.versions.items()) or None,
     }
     return markdown_table(("", ""), [(name, value) for name, value in facts.items() if value is not None])
@@ -136,6 +137,8 @@ def _fit_table(metrics: Mapping[str, Any]) -> str:
         "n_validation": ("Labels kept for validation (of other prompts)", "{}"),
         "share_important": ("Share that is important", "{:.1%}"),
         "auc": ("Validation ROC-AUC", "{:.3f}"),
+        "log_loss": ("Validation log-loss (nats)", "{:.3f}"),
+        "brier_score": ("Validation Brier score", "{:.4f}"),
         "c": ("C (inverse L2 penalty)", "{:.3g}"),
     }
     rows = [(name, form.format(metrics[key])) for key, (name, form) in names.items() if metrics.get(key) is not None]
@@ -143,7 +146,10 @@ def _fit_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _thresholds_table(rows: Sequence[Mapping[str, float]]) -> str:
-    cells = [(f"{row['threshold']:.4g}", f"{row['recall']:.1%}", f"{row['accepted']:.1%}") for row in rows]
+    labels = threshold_labels([row["threshold"] for row in rows])
+    cells = [
+        (label, f"{row['recall']:.1%}", f"{row['accepted']:.1%}") for label, row in zip(labels, rows, strict=True)
+    ]
     return markdown_table(("threshold", "important rejected", "all accepted"), cells) if rows else ""
 
 
@@ -162,8 +168,8 @@ def _calibration_section(calibration: Mapping[str, Any]) -> str:
     text = " ".join(parts)
     if rows := calibration.get("rows"):
         cells = [
-            (f"{row['threshold']:.4g}", *(f"{100 * row[key]:.2f}" for key in ("accuracy_drop", "upper_bound")))
-            for row in rows
+            (label, *(f"{100 * row[key]:.2f}" for key in ("accuracy_drop", "upper_bound")))
+            for label, row in zip(threshold_labels([row["threshold"] for row in rows]), rows, strict=True)
         ]
         header = ("threshold", "points lost", "upper bound")
         text += "\n\n" + markdown_table(header, cells)
@@ -183,6 +189,7 @@ def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:
             "strategy",
             "accuracy (%)",
             f"difference to {s['reference']}",
+            "right answers lost (%)",
             "accepted per target call",
             "tokens/s",
         )
@@ -191,6 +198,7 @@ def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:
                 p.name,
                 _with_interval(100 * p.accuracy, p.accuracy_interval, 100, ".1f"),
                 _with_interval(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
+                _with_interval(_percent(p.lost_share), p.lost_share_interval, 100, ".1f"),
                 _with_interval(p.accepted, p.accepted_interval, 1, ".2f"),
                 _with_interval(p.tokens_per_second, p.tokens_per_second_interval, 1, ".1f"),
             )
@@ -200,5 +208,17 @@ def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:
     return "\n\n".join(parts)
 
 
-def _with_interval(value: float, interval: Interval, factor: float, form: str) -> str:
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _label(threshold: float, rows: Sequence[Mapping[str, float]]) -> str:
+    """The threshold as the table shows it."""
+    shown = [row["threshold"] for row in rows]
+    return threshold_labels([*shown, threshold])[-1]
+
+
+def _with_interval(value: float | None, interval: Interval | None, factor: float, form: str) -> str:
+    if value is None or interval is None:
+        return "–"
     return f"{value:{form}} ({factor * interval[0]:{form}} to {factor * interval[1]:{form}})"

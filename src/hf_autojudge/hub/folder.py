@@ -13,7 +13,7 @@ from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.provenance import replacing_files, write_json
 
 JUDGE = ("config.json", "model.safetensors")
-REPORTS = ("README.md", "fit.json", "calibration.json", "frontier.json", PLOT)
+REPORTS = ("README.md", "fit.json", "calibration.json", "frontier.json", PLOT, "reliability.png")
 
 
 def save_judge(folder: str | os.PathLike, head: AutoJudgeHead, **reports: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Judges: what decides which mismatches are accepted."""
 
 from hf_autojudge.judges.base import Judge, Window
-from hf_autojudge.judges.compose import after, all_of, any_of, budget, inside
+from hf_autojudge.judges.compose import after, all_of, any_of, at_threshold, budget, inside
 from hf_autojudge.judges.configuration_autojudge import AutoJudgeConfig
 from hf_autojudge.judges.modeling_autojudge import AutoJudgeHead
 from hf_autojudge.judges.pair_rules import DivergenceRule, KLRule, RegretBudgetRule, RollbackRule
@@ -47,6 +47,7 @@ __all__ = [
     "after",
     "all_of",
     "any_of",
+    "at_threshold",
     "budget",
     "inside",
     "parse_rule",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hf_autojudge.judges.base import Judge, Read, Window, num_budgets, spent_with
+from hf_autojudge.judges.base import Judge, Read, Window, check_threshold, num_budgets, spent_with
 from hf_autojudge.judges.rules import check_whole
 
 
@@ -46,6 +46,12 @@ class _Composite:
     def num_assistant_tokens(self) -> int | None:
         """Of the first judge that names a number."""
         numbers = (judge.num_assistant_tokens for judge in self.judges)
+        return next((number for number in numbers if number is not None), None)
+
+    @property
+    def assistant_confidence_threshold(self) -> float | None:
+        """Of the first judge that names one."""
+        numbers = (getattr(judge, "assistant_confidence_threshold", None) for judge in self.judges)
         return next((number for number in numbers if number is not None), None)
 
     @property
@@ -185,6 +191,35 @@ class Budget(_Composite):
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         accepted = self.judges[0].accept(window, threshold)
         return accepted & (spent_with(window, self.costs(window))[..., 0] <= self.limit) & (self.limit > 0)
+
+
+@dataclass(frozen=True)
+class AtThreshold(_Composite):
+    """A judge at one threshold, as a rule without one; see [`at_threshold`]."""
+
+    at: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_threshold(self.at)
+        if self.judges[0].threshold is None:
+            raise ValueError(f"{self.judges[0]!r} is a rule without a threshold; change its own arguments instead.")
+
+    @property
+    def threshold(self) -> None:
+        """None: it is fixed."""
+
+    def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
+        return self.judges[0].accept(window, self.at)
+
+
+def at_threshold(judge: Judge, threshold: float) -> AtThreshold:
+    """A judge that accepts what `judge` accepts at a threshold, to be compared with others in one run.
+
+    Raises:
+        ValueError: If the judge has no threshold, or it is not in [0, 1].
+    """
+    return AtThreshold((judge,), threshold)
 
 
 def any_of(*judges: Judge) -> AnyOf:

@@ -161,6 +161,11 @@ class AutoJudgeHead(PreTrainedModel):
     def num_assistant_tokens(self) -> int | None:
         return self.config.num_candidate_tokens
 
+    @property
+    def assistant_confidence_threshold(self) -> float | None:
+        """Probability of a candidate below which drafting stops, as tuned for the judge; `None` if it was not."""
+        return self.config.confidence_threshold
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of importance.
 

@@ -9,7 +9,6 @@ from hf_autojudge.training.features import MismatchFeatures, collect_features
 from hf_autojudge.training.fitting import FitResult, fit_head
 from hf_autojudge.training.from_store import fit_store
 from hf_autojudge.training.reliability import plot_reliability
-from hf_autojudge.training.threshold_labels import threshold_labels
 from hf_autojudge.training.trainer import JudgeTrainer
 from hf_autojudge.training.tuning import DraftLengthChoice, tune_draft_length
 
@@ -33,6 +32,5 @@ __all__ = [
     "plot_reliability",
     "prompts_needed",
     "store_features",
-    "threshold_labels",
     "tune_draft_length",
 ]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.evaluation import Frontier, measure_frontier
 from hf_autojudge.evaluation.baselines import EXACT
-from hf_autojudge.judges import AutoJudgeHead, ExactMatchRule, Judge
-from hf_autojudge.judges.base import Read, Window
+from hf_autojudge.judges import AutoJudgeHead, ExactMatchRule, Judge, at_threshold
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.training.choosing import ThresholdChoice, check_limits, choose_setting, choose_threshold
 
@@ -176,7 +175,7 @@ def calibrate_judges(
     for name, grid in grids.items():
         _check_grid(name, [label for label, _ in grid])
     judges: dict[str, Judge] = {
-        f"{name}, {label}": judge if judge.threshold is None else _AtThreshold(judge, judge.threshold)
+        f"{name}, {label}": judge if judge.threshold is None else at_threshold(judge, judge.threshold)
         for name, grid in grids.items()
         for label, judge in grid
     }
@@ -208,35 +207,3 @@ def _check_grid(name: str, labels: Sequence[str]) -> None:
         )
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ValueError(f"The grid of {name!r} has the settings {repeated} more than once; pass each once.")
-
-
-@dataclass(frozen=True)
-class _AtThreshold:
-    """A judge at one threshold: without one to vary, [`measure_frontier`] measures it once, as it does a rule."""
-
-    judge: Judge
-    at: float
-    threshold: ClassVar[float | None] = None
-
-    @property
-    def reads(self) -> frozenset[Read]:
-        return self.judge.reads
-
-    @property
-    def num_assistant_tokens(self) -> int | None:
-        return self.judge.num_assistant_tokens
-
-    @property
-    def num_budgets(self) -> int:
-        """As the judge has it, if it keeps a budget."""
-        return getattr(self.judge, "num_budgets", 0)
-
-    def costs(self, window: Window) -> torch.Tensor:
-        """Likewise."""
-        return self.judge.costs(window)  # type: ignore[attr-defined]
-
-    def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
-        return self.judge.accept(window, self.at)
-
-    def check_models(self, target_hidden_size: int, draft_hidden_size: int | None, vocab_size: int) -> None:
-        self.judge.check_models(target_hidden_size, draft_hidden_size, vocab_size)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
 from hf_autojudge.judges.base import check_threshold
-from hf_autojudge.training.threshold_labels import threshold_labels
 
 Rows = list[dict[str, float]]
 

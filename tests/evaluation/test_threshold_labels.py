@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_autojudge.training import threshold_labels
+from hf_autojudge.evaluation.threshold_labels import threshold_labels
 
 
 @pytest.mark.parametrize(
