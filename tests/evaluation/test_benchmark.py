@@ -84,7 +84,7 @@ def test_cap_hits_are_answers_without_an_end_token(found):
 def test_intervals_contain_the_point(found):
     for p in found[0].points:
         for field in fields(p):
-            if field.name.endswith("_interval"):
+            if field.name.endswith("_interval") and getattr(p, field.name) is not None:
                 low, high = getattr(p, field.name)
                 value = getattr(p, field.name.removesuffix("_interval"))
                 assert low - 1e-9 <= value <= high + 1e-9, (p.name, field.name)
@@ -144,7 +144,7 @@ def test_the_draft_alone_answers_as_the_draft(found, llama_pair, task, tokenizer
         lengths.append(len(new))
     point = result[DRAFT]
     assert point.accuracy == right / len(samples) and result.questions[DRAFT].new_tokens == lengths
-    assert point.accepted == 0 and point.accepted_ratio_interval == (0, 0)
+    assert point.accepted is None and point.accepted_ratio_interval is None
     assert point.acceptance_by_position is None and point.speed_ratio_to_target is not None
 
 

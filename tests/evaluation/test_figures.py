@@ -99,13 +99,14 @@ def test_a_strategy_with_fewer_questions_is_compared_on_these():
     assert point.accepted_ratio == 5 and point.length_inflation == pytest.approx(50 / 30)
 
 
-def test_what_does_not_apply():
+def test_what_does_not_apply_is_none():
     own = Questions([0, 0], [10, 20], [0, 0], [0.5, 1.0], [0, 0])
     point = figures(own, exact=make_questions(2), plain=replace(make_questions(2), correct=[0, 0]))
-    assert point.lost_share is point.lost_share_interval is point.acceptance_by_position is None
-    assert point.accepted == point.accepted_ratio == 0 and point.accepted_interval == (0, 0)
-    assert figure(point, "accepted") == figure(point, "accepted_ratio") == figure(point, "lost_share") == ("-", "")
+    for name in ("accepted", "accepted_ratio", "lost_share"):
+        assert getattr(point, name) is None and getattr(point, f"{name}_interval") is None
+        assert figure(point, name) == ("-", "")
     assert figure(point, "accuracy") == ("0.0", "0.0..0.0")
+    assert point.acceptance_by_position is None
 
 
 def test_acceptance_by_position_is_a_count_of_rounds():

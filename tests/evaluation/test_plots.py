@@ -195,7 +195,7 @@ def test_rules_differ_in_color_or_marker():
 
 
 def test_what_is_not_drawn():
-    draft = point("draft alone", 0.3, 0, 400)
+    draft = replace(point("draft alone", 0.3, 1, 400), accepted=None, accepted_interval=None)
     plain, assisted, exact = baselines()
     fewer = replace(assisted, n=16, accuracy_interval=(0.2, 1.0))
     drawn = frontier_figure(frontier([plain, draft, fewer, exact, *CURVE[:3]]))

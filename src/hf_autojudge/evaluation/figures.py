@@ -61,15 +61,12 @@ def make_point(
 
     def quality(total: Total) -> dict[str, np.ndarray]:
         right, right_by_reference = total(own.correct), total(reference.correct)
-        accepted = total(own.new_tokens) / total(own.target_calls) if any(own.target_calls) else 0 * right
-        found = {
-            "accuracy": right / n,
-            "accuracy_difference": (right - right_by_reference) / n,
-            "accepted": accepted,
-            "accepted_ratio": accepted / (total(exact.new_tokens) / total(exact.target_calls)),
-        }
+        found = {"accuracy": right / n, "accuracy_difference": (right - right_by_reference) / n}
         if any(reference.correct[:n]):  # a resample without a right answer loses none
             found["lost_share"] = total(lost) / np.maximum(right_by_reference, 1)
+        if any(own.target_calls):
+            found["accepted"] = total(own.new_tokens) / total(own.target_calls)
+            found["accepted_ratio"] = found["accepted"] / (total(exact.new_tokens) / total(exact.target_calls))
         return found
 
     def speed(total: Total) -> dict[str, np.ndarray]:
@@ -82,8 +79,10 @@ def make_point(
             found["speed_ratio_to_target"] = found["tokens_per_second"] / tokens_per_second(alone)
         return found
 
+    missing = dict.fromkeys(("accepted", "accepted_interval", "accepted_ratio", "accepted_ratio_interval"))
+    figures: dict[str, Any] = missing | _with_intervals(quality, n, seed)
     num_timed = min(len(measured.seconds) for measured in (own, exact, reference))
-    figures = _with_intervals(quality, n, seed) | _with_intervals(speed, num_timed, seed)
+    figures |= _with_intervals(speed, num_timed, seed)
     return Point(
         strategy.name,
         strategy.judge,

@@ -38,8 +38,8 @@ class Questions:
 @dataclass(frozen=True)
 class Point:
     """One strategy's figures. Intervals are 95% bootstrap intervals over questions. Ratios and differences are paired
-    by question. The reference is plain greedy decoding or, without baselines, threshold 0. Of the optional figures,
-    those that do not apply, or that the file's version did not have, are `None`.
+    by question. The reference is plain greedy decoding or, without baselines, threshold 0. What does not apply, or was
+    not measured yet by the version that wrote the file, is `None`.
 
     Attributes:
         name (`str`): For instance `"head, threshold 0.3"`; unique.
@@ -47,15 +47,15 @@ class Point:
         threshold (`float`, *optional*): `None` for baselines and rules without one.
         n (`int`): Number of questions.
         accuracy (`float`): Share of right outcomes, in [0, 1].
-        accepted (`float`): New tokens divided by target forward passes, prefill included; 0 for the draft alone, which
-            needs none.
+        accepted (`float`, *optional*): New tokens divided by target forward passes, prefill included; `None` for the
+            draft alone.
         tokens_per_second (`float`): New tokens divided by the wall time of the `generate` calls, over the timed
             questions.
         mean_new_tokens (`float`): New tokens per question.
         length_inflation (`float`): New tokens divided by the reference's.
         length_cap_hits (`int`): Number of answers without an end token.
         accuracy_difference (`float`): Accuracy minus the reference's, in [-1, 1].
-        accepted_ratio (`float`): `accepted` divided by that of threshold 0.
+        accepted_ratio (`float`, *optional*): `accepted` divided by that of threshold 0.
         lost_share (`float`, *optional*): Share of the questions that the reference answers right which the strategy
             answers wrong; `None` if the reference answers none right.
         speed_ratio_to_target (`float`, *optional*): `tokens_per_second` divided by that of the target alone (plain
@@ -71,18 +71,18 @@ class Point:
     threshold: float | None
     n: int
     accuracy: float
-    accepted: float
+    accepted: float | None
     tokens_per_second: float
     mean_new_tokens: float
     length_inflation: float
     length_cap_hits: int
     accuracy_difference: float
-    accepted_ratio: float
+    accepted_ratio: float | None
     accuracy_interval: Interval
-    accepted_interval: Interval
+    accepted_interval: Interval | None
     tokens_per_second_interval: Interval
     accuracy_difference_interval: Interval
-    accepted_ratio_interval: Interval
+    accepted_ratio_interval: Interval | None
     lost_share: float | None = None
     lost_share_interval: Interval | None = None
     speed_ratio_to_target: float | None = None

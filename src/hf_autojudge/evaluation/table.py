@@ -35,7 +35,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {  # figures of `Point`
 def figure(point: Point, name: str) -> tuple[str, str]:
     """A figure of a point, of [`COLUMNS`], and its interval, as text; a dash and nothing if it does not apply."""
     value, interval = getattr(point, name), getattr(point, f"{name}_interval")
-    if value is None or interval is None or (name.startswith("accepted") and not point.accepted):
+    if value is None or interval is None:
         return "-", ""
     text = COLUMNS[name][1]
     return text(value), f"{text(interval[0])}..{text(interval[1])}"

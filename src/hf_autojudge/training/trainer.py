@@ -236,7 +236,7 @@ class JudgeTrainer:
                     f"eval_accepted_per_target_call/{point.name}": point.accepted,
                     f"eval_tokens_per_second/{point.name}": point.tokens_per_second,
                 }
-                self._reporter.log(0, figures)
+                self._reporter.log(0, {name: value for name, value in figures.items() if value is not None})
         output_dir = Path(args.output_dir)
         calibration = output_dir / "calibration.json"
         limit = read_json(calibration).get("max_accuracy_drop") if calibration.exists() else None
