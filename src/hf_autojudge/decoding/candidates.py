@@ -58,9 +58,8 @@ class DraftLength:
         """The options of a call: what it gives, else the call's generation config, else the target's, the draft's, the
         first judge's that names one, and the defaults."""
         defaults = GenerationConfig._get_default_generation_params()
-        judges = list(judges)
-        numbers = [judge.num_assistant_tokens for judge in judges]
-        confidences = [getattr(judge, "assistant_confidence_threshold", None) for judge in judges]
+        suggested = [(j.num_assistant_tokens, getattr(j, "assistant_confidence_threshold", None)) for j in judges]
+        numbers, confidences = zip(*suggested, strict=True) if suggested else ((), ())
 
         def first(given: Any, name: str, *others: Any) -> Any:
             # transformers has filled the call's config with its defaults: only another value was set by the caller

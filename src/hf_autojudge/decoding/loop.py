@@ -173,7 +173,7 @@ class JudgedDecoding:
             verified = now()
             logits = logits.to(sequences.ids.device).float()
             processors, do_sample = arguments.logits_processor, arguments.do_sample
-            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, spent)
+            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, arguments.reads, spent)
 
             # Accept: the candidates up to the first that neither the standard test nor the judge accepts, and after
             # them one token of the target's

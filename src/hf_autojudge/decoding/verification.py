@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hf_autojudge.decoding.candidates import Candidates
 from hf_autojudge.decoding.logits import process, sample
 from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge, Window
-from hf_autojudge.judges.base import spent_with
+from hf_autojudge.judges.base import Read, spent_with
 from hf_autojudge.runners.base import to_device
 
 
@@ -45,12 +46,14 @@ def verify(
     processors: LogitsProcessorList,
     do_sample: bool,
     judge: Judge,
+    reads: Collection[Read] = (),
     spent: torch.Tensor | None = None,
 ) -> Verification:
     """Score a round's candidates with the target, from its logits and last hidden states after the last token of
-    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`. `spent` is the window's."""
+    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`.
+    `reads` are the judge's, `spent` is the window's."""
     scores = process(processors, sequences, [candidates.tokens], logits) if processors else logits
-    reads, k, device = judge.reads, candidates.tokens.shape[1], logits.device
+    k, device = candidates.tokens.shape[1], logits.device
     all_candidates = min(candidates.counts) == k
     window = Window(
         candidates.tokens,
