@@ -112,6 +112,12 @@ def test_other_settings_are_refused(tmp_path, change, message):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(ValueError, match="target was None and is now 't'"):
+        opened(tmp_path)
+
+
 def test_other_judges_and_more_questions_are_added(tmp_path):
     opened(tmp_path).add([answer(0)])
     store = opened(tmp_path, judges={"kl": KLRule(0.5)}, prompts=[*PROMPTS, [9]])

@@ -80,7 +80,7 @@ class AnswerStore:
 
     def _check_settings(self, path: Path, settings: Mapping[str, Any], judges: Mapping[str, Judge]) -> None:
         own = {**settings, "judges": {name: describe_judge(judge) for name, judge in judges.items()}}
-        stored = read_json(path) if path.exists() else own
+        stored = {"judges": {}} | (read_json(path) if path.exists() else own)
         differing = {name: (stored.get(name), value) for name, value in settings.items() if stored.get(name) != value}
         for name in stored["judges"].keys() & judges.keys():
             if (was := stored["judges"][name]) != (now := own["judges"][name]):
