@@ -110,6 +110,11 @@ class JudgeTrainingArguments:
         self._check("features", f"of {', '.join(known)}", lambda names: set(names or ()).issubset(known))
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
 
+        if self.method == "autojudge":
+            AutoJudge(self.rollouts, self.temperature, self.seed)  # raises
+        elif self.method == "selfjudge":
+            SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
+
     def _check(self, name: str, expected: str, is_good: Any) -> None:
         if not is_good(getattr(self, name)):
             raise ValueError(f"{name} must be {expected}; got {getattr(self, name)!r}.")
