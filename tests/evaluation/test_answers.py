@@ -7,17 +7,18 @@ import sys
 import textwrap
 import time
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
-from hf_autojudge import ExactMatchRule, KLRule, TopKRule
+from hf_autojudge import KLRule, TopKRule
 from hf_autojudge.evaluation import Frontier, measure_frontier
 from hf_autojudge.evaluation.answers import Answer, AnswerStore
 from hf_autojudge.evaluation.decoder import Decoder
 from hf_autojudge.evaluation.identity import describe_judge, trained_for
 from hf_autojudge.evaluation.strategies import DecodingStrategy
+from hf_autojudge.judges.compose import after, all_of, at_threshold, budget
 
 SETTINGS = {"target": "t", "max_new_tokens": 16}
 PROMPTS = [[1, 2], [3], [4, 5, 6]]
@@ -122,12 +123,6 @@ def test_other_judges_and_more_questions_are_added(tmp_path):
     assert opened(tmp_path, prompts=PROMPTS[:1]).get(TOP_2, 0) == answer(0)
 
 
-@dataclass(frozen=True)
-class Composed(ExactMatchRule):
-    judges: tuple
-    limit: float = 2.0
-
-
 class Custom:
     """Without a `repr` of its own."""
 
@@ -142,13 +137,11 @@ def test_a_judge_is_described_by_what_it_decides(head):
     swapped = deepcopy(head)
     swapped.config.features = swapped.config.features[::-1]
     assert describe_judge(swapped) != describe_judge(head)
-    texts = {
-        describe_judge(Composed(parts)) for parts in [(head,), (other,), (TopKRule(2), head), (head, TopKRule(2))]
-    }
-    assert len(texts) == 4
-    assert describe_judge(Composed((head,), 2.5)) != describe_judge(Composed((head,)))
+    judges = [after(3, head), after(4, head), after(3, other), all_of(TopKRule(2), head), all_of(head, TopKRule(2))]
+    judges += [budget(head, 2.0), budget(head, 2.5), at_threshold(head, 0.25), at_threshold(head, 0.5)]
+    assert len({describe_judge(judge) for judge in judges}) == len(judges)
     assert "0x" not in describe_judge(Custom())
-    assert trained_for(Composed((TopKRule(2), Composed((named,))))) == {"sums"} and trained_for(head) == set()
+    assert trained_for(all_of(TopKRule(2), after(3, named))) == {"sums"} and trained_for(head) == set()
 
 
 def test_a_run_resumes_with_other_numbers_and_more_strategies(

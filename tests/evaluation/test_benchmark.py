@@ -1,5 +1,5 @@
 import copy
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import pytest
 import torch
@@ -15,12 +15,8 @@ from hf_autojudge.evaluation import (
 )
 from hf_autojudge.evaluation.decoder import counted_calls, generation_settings
 from hf_autojudge.evaluation.strategies import ASSISTED, DRAFT, EXACT, PLAIN
+from hf_autojudge.judges.compose import all_of
 from tests.utils import VOCAB, make_pair
-
-
-@dataclass(frozen=True)
-class Composed(ExactMatchRule):
-    judges: tuple
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +113,7 @@ def test_table_and_plots(found, tmp_path):
 def test_a_judge_of_another_task_is_named(llama_pair, head, task, tokenizer, samples):
     other = copy.deepcopy(head)
     other.config.task = "sums"
-    judges = {"here": head, "other": other, "composed": Composed((TopKRule(2), other))}
+    judges = {"here": head, "other": other, "composed": all_of(TopKRule(2), other)}
     result = measure_frontier(*llama_pair, tokenizer, task, samples[:1], judges, [0.5], progress=False)
     assert result.settings["judge_tasks"] == {"other": "sums", "composed": "sums"} and head.config.task is None
     console = Console(width=116, record=True, file=open("/dev/null", "w"))

@@ -10,6 +10,7 @@ from hf_autojudge.evaluation.answers import Answer
 from hf_autojudge.evaluation.figures import make_point
 from hf_autojudge.evaluation.report import Questions
 from hf_autojudge.evaluation.strategies import EXACT, PLAIN, DecodingStrategy
+from hf_autojudge.evaluation.table import figure
 
 OWN = DecodingStrategy("own", "own")
 
@@ -103,6 +104,8 @@ def test_what_does_not_apply_is_none():
     point = figures(own, exact=make_questions(2), plain=replace(make_questions(2), correct=[0, 0]))
     for name in ("accepted", "accepted_ratio", "lost_share"):
         assert getattr(point, name) is None and getattr(point, f"{name}_interval") is None
+        assert figure(point, name) == ("-", "")
+    assert figure(point, "accuracy") == ("0.0", "0.0..0.0")
     assert point.acceptance_by_position is None
 
 

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from hf_autojudge.evaluation import Frontier, plot_frontier
+from hf_autojudge.evaluation.acceptance_plot import acceptance_figure
 from hf_autojudge.evaluation.panel import STRIP
 from hf_autojudge.evaluation.plots import frontier_figure
 from hf_autojudge.evaluation.report import Point
@@ -191,6 +192,34 @@ def test_rules_differ_in_color_or_marker():
         if hasattr(c, "get_sizes") and not str(c.get_label()).startswith("_"):
             handles[c.get_label()] = (tuple(c.get_facecolor().round(3)[0]), c.get_paths()[0].vertices.tobytes())
     assert len(handles) == 17 and len(set(handles.values())) == 17
+
+
+def test_what_is_not_drawn():
+    draft = replace(point("draft alone", 0.3, 1, 400), accepted=None, accepted_interval=None)
+    plain, assisted, exact = baselines()
+    fewer = replace(assisted, n=16, accuracy_interval=(0.2, 1.0))
+    drawn = frontier_figure(frontier([plain, draft, fewer, exact, *CURVE[:3]]))
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels == ["judge", "target alone (greedy)", "threshold 0 (lossless)"]
+    assert drawn.axes[0].get_ylim()[0] > 70 and drawn.axes[1].get_xlim()[1] < 100
+
+
+def test_acceptance_by_position():
+    shares = [[0.9, 0.5, 0.25], [0.95, 0.75], [0.8]]
+    points = [
+        replace(p, acceptance_by_position=s) for p, s in zip([*baselines()[2:], *CURVE[:2]], shares, strict=True)
+    ]
+    drawn = acceptance_figure(frontier([*baselines()[:2], *points]))
+    lines = {line.get_label(): line for line in drawn.axes[0].lines}
+    assert list(lines) == ["judge @ 0.0004", "judge @ 0.001", "threshold 0 (lossless)"]
+    for line, expected in zip(lines.values(), [shares[1], shares[2], shares[0]], strict=True):
+        assert line.get_xdata().tolist() == list(range(1, len(expected) + 1))
+        assert line.get_ydata() == pytest.approx([100 * share for share in expected])
+    drawn.draw_without_rendering()
+    whole = drawn.get_tightbbox()
+    assert whole.x0 >= 0 and whole.x1 <= 8 and whole.y0 >= 0 and whole.y1 <= 4
+    with pytest.raises(ValueError, match="holds no acceptance by position"):
+        acceptance_figure(PUBLISHED)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])

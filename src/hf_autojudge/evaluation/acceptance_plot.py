@@ -38,7 +38,8 @@ def acceptance_figure(frontier: Frontier) -> Figure:
     points = [point for point in frontier.points if point.acceptance_by_position]
     if not points:
         raise ValueError("The frontier holds no acceptance by position; measure it again.")
-    figure = Figure(figsize=(8, 4), dpi=160, layout="constrained", facecolor="white")
+    height = max(4, 0.6 + 0.17 * len(points))  # of the legend
+    figure = Figure(figsize=(8, height), dpi=160, layout="constrained", facecolor="white")
     axes = figure.subplots()
     for each in series_of(points):
         labels = threshold_labels([p.threshold for p in each.points if p.threshold is not None])

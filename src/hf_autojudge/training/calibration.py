@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.evaluation import Frontier, measure_frontier
-from hf_autojudge.evaluation.baselines import EXACT
+from hf_autojudge.evaluation.strategies import EXACT
 from hf_autojudge.judges import AutoJudgeHead, ExactMatchRule, Judge, at_threshold
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.training.choosing import ThresholdChoice, check_limits, choose_setting, choose_threshold
