@@ -32,7 +32,9 @@ def costs_of_text(target, draft, ids, num_prompt):
         z = logits[place - 1]
         if int(z.argmax()) != ids[place]:
             x = torch.cat([draft_hidden[place], target_hidden[place]])
-            importance = torch.sigmoid(((x - plain_head.mean) / plain_head.scale) @ plain_head.weight + plain_head.bias)
+            importance = torch.sigmoid(
+                ((x - plain_head.mean) / plain_head.scale) @ plain_head.weight + plain_head.bias
+            )
             found.append((float(z.max() - z[ids[place]]), float(importance)))
     return found
 
@@ -131,7 +133,9 @@ def test_without_a_limit_more_is_spent(close_pair):
 
 
 @pytest.mark.parametrize("static", [False, True])
-@pytest.mark.parametrize("judge", [RegretBudgetRule(0), RegretBudgetRule(9, 0), budget(HEAD[1], 0)], ids=lambda j: type(j).__name__)
+@pytest.mark.parametrize(
+    "judge", [RegretBudgetRule(0), RegretBudgetRule(9, 0), budget(HEAD[1], 0)], ids=lambda j: type(j).__name__
+)
 def test_nothing_to_spend_is_greedy(close_pair, judge, static):
     target, draft = close_pair
     prompts = [prompt_ids(seed, 3 + seed) for seed in range(6)]

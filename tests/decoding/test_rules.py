@@ -252,7 +252,10 @@ def test_exact_outside_the_marks_and_at_the_beginning(close_pair):
         for judge, exact in (
             (after(7, loose), lambda ids, new: new < 7),
             (inside(start, end, loose), lambda ids, new: not PlainInside(start, end, Yes()).accepts(Text(ids), 0)),
-            (inside(start[:1], end, loose), lambda ids, n: not PlainInside(start[:1], end, Yes()).accepts(Text(ids), 0)),
+            (
+                inside(start[:1], end, loose),
+                lambda ids, n: not PlainInside(start[:1], end, Yes()).accepts(Text(ids), 0),
+            ),
         ):
             ids, _ = decode(target, draft, prompt, judge, 5, max_new_tokens=24, eos_token_id=None)
             chosen = run(target, ids)[0].argmax(-1).tolist()

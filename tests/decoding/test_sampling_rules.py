@@ -176,7 +176,9 @@ def test_candidates_without_a_distribution(rule, acceptance):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-@pytest.mark.parametrize("judge", [EnsembleRule(0.2), EnsembleRule(0.0), CascadeRule(2.0), CascadeRule(2.0, "opt")], ids=str)
+@pytest.mark.parametrize(
+    "judge", [EnsembleRule(0.2), EnsembleRule(0.0), CascadeRule(2.0), CascadeRule(2.0, "opt")], ids=str
+)
 @pytest.mark.parametrize("do_sample", [False, True])
 def test_a_mixture_with_something_unknown_is_the_targets_own(number, judge, do_sample):
     """The draft's first token has no number: the target alone decides."""
