@@ -87,10 +87,8 @@ def kl(log_p, log_q):
 
 
 def divergence(kind, log_p, log_q):
-    middle = [
-        math.log((math.exp(a) + math.exp(b)) / 2) if max(a, b) > -700 else -math.inf
-        for a, b in zip(log_p, log_q, strict=True)
-    ]
+    means = [(math.exp(a) + math.exp(b)) / 2 for a, b in zip(log_p, log_q, strict=True)]
+    middle = [math.log(m) if m > 0 else -math.inf for m in means]
     return {
         "kl": lambda: kl(log_p, log_q),
         "kl_reversed": lambda: kl(log_q, log_p),

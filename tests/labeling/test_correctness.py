@@ -145,17 +145,17 @@ def test_settled_answers_are_dropped_without_changing_labels(architecture):
     assert rights == {True, False} and any(m[4] for found, _, _ in expected for m in found)
 
 
-@pytest.mark.parametrize("settled", [None, lambda answer: first_large(answer) is not None])
-def test_soft_labels_equal_the_sequential_reference(settled):
+def test_soft_labels_equal_the_sequential_reference():
     pair = unlike_pair("llama")
     prompts = some_prompts(4)
-    options = {"rollouts": 3, "temperature": 1.0}
+    options = {"rollouts": 2, "temperature": 1.0}
     expected = [
-        reference_search(*pair, i, p.tolist(), first_large_is_right, 14, **options) for i, p in enumerate(prompts)
+        reference_search(*pair, i, p.tolist(), first_large_is_right, 12, **options) for i, p in enumerate(prompts)
     ]
-    for batch_size in (1, 4):
-        assert search(pair, prompts, first_large_is_right, 14, batch_size, settled, **options) == expected
+    for batch_size, settled in ((1, None), (4, None), (4, lambda answer: first_large(answer) is not None)):
+        assert search(pair, prompts, first_large_is_right, 12, batch_size, settled, **options) == expected
     assert len({m[5] for found, _, _ in expected for m in found}) > 2
+    assert {first_large_is_right(i, reference) for i, (_, reference, _) in enumerate(expected)} == {True, False}
 
 
 def test_rightness_by_the_reference_is_the_same_outcome():

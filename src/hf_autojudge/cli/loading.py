@@ -148,6 +148,7 @@ def load_trainer(
     head = load_judge(source)
     models = recorded(models, head.config.to_dict(), source)
     measured_task = load_task(task, models.target_model_name_or_path, head.config.task)
+    measured_task.load("test", 1)  # a wrong data set is found before the models are loaded
     return JudgeTrainer(*load_models(models), measured_task, args, judge=head)
 
 

@@ -97,9 +97,9 @@ class Arguments:
             for name in ("scores", "logits")
             if config.return_dict_in_generate and getattr(config, f"output_{name}")
         ]
-        self.sequences = Sequences(
-            self.input_ids, self._padding(), self.stopping_criteria, int(config.max_length), keep=kept
-        )
+        mask = self.inputs.get("attention_mask") if self.runner == "dynamic" else None
+        padding, max_length = self._padding(), int(config.max_length)
+        self.sequences = Sequences(self.input_ids, padding, self.stopping_criteria, max_length, kept, mask)
 
     def _padding(self) -> list[int]:
         """Padding tokens in front of each prompt, for runners that store none."""

@@ -23,6 +23,8 @@ class Sequences:
         criteria ([`StoppingCriteriaList`], *optional*): As `generate` prepared them.
         max_length (`int`, *optional*): Of the generation config, padding included.
         keep (`Sequence[str]`, *optional*): Which step outputs to keep: `"scores"`, `"logits"`.
+        attention_mask (`torch.Tensor` of shape `(1, prompt length)`, *optional*): Of a single prompt whose padding
+            counts as tokens of it; judges do not see what it leaves out.
 
     Attributes:
         ids (`torch.LongTensor` of shape `(A, width)`): The A running sequences. Sequence i ends at `ends[i]`; what
@@ -40,6 +42,7 @@ class Sequences:
         criteria: StoppingCriteriaList | None = None,
         max_length: int | None = None,
         keep: Sequence[str] = (),
+        attention_mask: torch.Tensor | None = None,
     ) -> None:
         batch, length = input_ids.shape
         criteria = criteria or StoppingCriteriaList()
@@ -48,6 +51,7 @@ class Sequences:
         self.indices = list(range(batch))
         self._prompt_length = length
         self._padding = [0] * batch if padding is None else list(padding)
+        self._masked = None if attention_mask is None else attention_mask == 0
         self._ends_on_device = to_device(self.ends, input_ids.device)[:, None]  # current while there are several
         self._finished: dict[int, torch.Tensor] = {}
         self._steps: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in self.ends] for name in keep}
@@ -72,6 +76,8 @@ class Sequences:
         if len(self.ends) == 1:
             ids = self.ids[:, :length].clone()
             ids[:, : self._padding[0]] = -1
+            if self._masked is not None:
+                ids[:, : self._prompt_length].masked_fill_(self._masked, -1)
             return ids
         device = self.ids.device
         places = self._ends_on_device - length + torch.arange(length, device=device)

@@ -136,6 +136,11 @@ class JudgeTrainingArguments:
         if self.method != "autojudge":
             self._check("outcome", f"same with the method {self.method}", lambda value: value == "same")
 
+        if self.method == "autojudge":
+            AutoJudge(self.rollouts, self.temperature, self.seed)  # raises
+        elif self.method == "selfjudge":
+            SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
+
     def _check(self, name: str, expected: str, is_good: Any) -> None:
         if not is_good(getattr(self, name)):
             raise ValueError(f"{name} must be {expected}; got {getattr(self, name)!r}.")

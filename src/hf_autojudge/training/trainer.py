@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -29,6 +30,8 @@ from hf_autojudge.training.tuning import DraftLengthChoice, tune_draft_length
 
 TUNING_SAMPLES = 32
 TUNING_RECALL = 0.95  # the draft length is tuned at a threshold that rejects at least so many important mismatches
+
+logger = logging.getLogger(__name__)
 
 
 class JudgeTrainer:
@@ -190,6 +193,8 @@ class JudgeTrainer:
             for step, row in enumerate(choice.rows):
                 self._reporter.log(step, {f"calibrate/{name}": value for name, value in row.items()})
         self.judge.config.threshold = choice.threshold
+        if not choice.supported:
+            logger.warning("The judge accepts no mismatch (threshold 0). %s", choice.reason)
         report = asdict(choice) | {
             "settings": measured.settings,
             "draft_length": tuned and asdict(tuned),
