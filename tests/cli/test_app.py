@@ -59,7 +59,10 @@ def test_version(run):
         (["calibrate", "--threshold", "2"], "--threshold must be between 0 and 1; got [2.0]"),
         (["fit", "--feature", "logits"], "--feature must be of draft_token.draft"),
         (["evaluate", "--judge", "nothing"], "nothing"),
-        (["evaluate", "--rule", "topk:many"], "--rule topk:many"),
+        (
+            ["evaluate", "--rule", "topk:many"],
+            "'topk:many': TopKRule needs a whole number k of at least 1; got 'many'",
+        ),
         (["calibrate", "--confidence", "1"], "--confidence must be between 0.5 and 1; got 1.0"),
         (["calibrate", "--num-assistant-tokens", "8", "--tune-draft-length"], "tune_draft_length chooses it"),
         (["generate", "nothing", "Hello"], "nothing"),
