@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hf_autojudge import RegretBudgetRule, TopKRule, after, any_of, budget, inside
 from hf_autojudge.judges.base import Window
-from tests.decoding.test_rules import HEAD, disturbed
+from tests.decoding.test_rules_decode import HEAD, disturbed
 from tests.reference import run
 from tests.utils import PAD, padded, prompt_ids
 

@@ -24,7 +24,7 @@ from hf_autojudge import (
     inside,
 )
 from hf_autojudge.evaluation.trace import trace_answer
-from tests.decoding.test_rules import HEAD, disturbed
+from tests.decoding.test_rules_decode import HEAD, disturbed
 from tests.decoding.test_static import counting
 from tests.test_integration import LETTERS, make_tokenizer
 from tests.utils import PAD, VOCAB, decode, make_model, padded, prompt_ids
