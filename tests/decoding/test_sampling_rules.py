@@ -198,6 +198,16 @@ def test_a_mixture_with_something_unknown_is_the_targets_own(number, judge, do_s
     assert accepted_run(v, judge, None)[0][1].item() == 0  # the first token is the argmax of what is unknown
 
 
+def test_a_saturated_draft_is_not_trusted_at_zero():
+    """Its largest probability rounds to 1."""
+    p, q = torch.tensor([0.1, 0.9]).log(), torch.tensor([60.0, 0.0])
+    candidates = Candidates(torch.tensor([[0]]), [1], q.expand(1, 1, 2), q.expand(1, 1, 2))
+    for judge, accepted in ((CascadeRule(0), 0), (CascadeRule(1e-6), 1), (CascadeRule(-1, "diff"), 0)):
+        sequences = Sequences(torch.zeros(1, 1, dtype=torch.long))
+        v = verify(candidates, sequences, p.expand(1, 2, 2), None, LogitsProcessorList(), False, judge)
+        assert accepted_run(v, judge, None)[0].item() == accepted
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     "judge", [LenienceRule(1e-9), ThresholdsRule(0, 1e-9), BlockVerification(), ExactMatchRule(), TopKRule(3)], ids=str
