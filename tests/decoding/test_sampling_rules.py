@@ -137,6 +137,15 @@ def test_confident_windows_differ_in_length(pair):
         assert stats.drafted < 2.9 * stats.rounds
 
 
+@pytest.mark.parametrize(("rule", "law"), [pytest.param(*LOSSY[i], id=str(LOSSY[i][0])) for i in (1, 4, 5, 7)])
+def test_what_is_drawn_from_windows_of_different_lengths(pair, rule, law):
+    p, q = map(Distributions, pair)
+    confidence = 0.35
+    seen, stats = draw(*pair, rule, 10_000, 4, 3, assistant_confidence_threshold=confidence)
+    assert p_value(seen, judged_law(p, q, law(rule), 3, 4, confidence)) > 0.001
+    assert p_value(seen, judged_law(p, q, law(rule), 3, 4)) < 1e-6  # where drafting stops, the bonus token is p's
+
+
 def one_window(p, tokens, copies, judge, sampled=None):
     """The same window many times: the candidates' number, and the token after them."""
     k = len(tokens)
