@@ -170,8 +170,8 @@ class JudgedDecoding:
             logits, hidden = target.forward(torch.cat([tokens, candidates.tokens], -1), starts, logits_to_keep=k + 1)
             verified = now()
             logits = logits.to(sequences.ids.device).float()
-            processors, do_sample = arguments.logits_processor, arguments.do_sample
-            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, spent)
+            processors, do_sample, reads = arguments.logits_processor, arguments.do_sample, arguments.reads
+            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, reads, spent)
 
             # Accept: the candidates up to the first that neither the standard test nor the judge accepts, and after
             # them one token of the target's

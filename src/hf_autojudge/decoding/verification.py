@@ -13,7 +13,7 @@ from hf_autojudge.decoding.candidates import Candidates
 from hf_autojudge.decoding.logits import process, sample
 from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.judges import Judge, Window
-from hf_autojudge.judges.base import spent_with
+from hf_autojudge.judges.base import Read, spent_with
 from hf_autojudge.runners.base import to_device
 
 
@@ -45,13 +45,14 @@ def verify(
     processors: LogitsProcessorList,
     do_sample: bool,
     judge: Judge,
+    reads: frozenset[Read],
     spent: torch.Tensor | None = None,
 ) -> Verification:
     """Score a round's candidates with the target, from its logits and last hidden states after the last token of
-    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`. `spent` is the window's."""
+    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`. `reads` are the judge's, `spent`
+    is the window's."""
     scores = process(processors, sequences, [candidates.tokens], logits) if processors else logits
-    tokens, reads, device = candidates.tokens, judge.reads, logits.device
-    k = tokens.shape[1]
+    tokens, k, device = candidates.tokens, candidates.tokens.shape[1], logits.device
     read = {
         "target_hidden": hidden,
         "draft_hidden": candidates.hidden,
@@ -62,7 +63,7 @@ def verify(
         "num_new_tokens": to_device(sequences.num_new_tokens, device)[:, None] if "num_new_tokens" in reads else None,
         "spent": spent,
     }
-    if hasattr(judge, "target_weight") and k:
+    if "draft_scores" in reads and k:
         assert candidates.scores is not None
         window = Window(tokens, tokens, **read)  # the target has not chosen yet
         scores = torch.cat([_mixture(judge, window, scores[:, :k], candidates.scores), scores[:, k:]], dim=1)
