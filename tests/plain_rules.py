@@ -200,7 +200,7 @@ def target_weight(rule, raw_p, raw_q, p, q):
         return rule.weight
     best_p, best_q = max(softmax(raw_p)), max(softmax(raw_q))
     bar = {
-        "chow": lambda: 1 - rule.alpha,
+        "chow": lambda: 1 - rule.alpha if rule.alpha > 0 else math.inf,  # 1 would be rounding
         "diff": lambda: best_p - rule.alpha,
         "opt": lambda: best_p - rule.alpha * sum(max(b - a, 0) for a, b in zip(p, q, strict=True)),
     }[rule.deferral]()

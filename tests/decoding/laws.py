@@ -51,9 +51,10 @@ def target_law(p, length):
     return law
 
 
-def judged_law(p, q, step, k, length):
+def judged_law(p, q, step, k, length, confidence=0.0):
     """Of judged decoding, candidate by candidate. `step(raw_p, raw_q, p, q, x)` gives the probability to accept x, and
-    the distribution of what follows otherwise; after a whole window comes a token of p."""
+    the distribution of what follows otherwise; after a whole window comes a token of p. Drafting also stops after a
+    candidate with a probability below `confidence`."""
     law = {}
 
     def add(text, mass):
@@ -81,7 +82,7 @@ def judged_law(p, q, step, k, length):
                 continue
             accepted, otherwise = step(raw_p, raw_q, p_now, q_now, x)
             if accepted > 0:
-                walk((*text, x), mass * q_now[x] * accepted, left - 1)
+                walk((*text, x), mass * q_now[x] * accepted, left - 1 if q_now[x] >= confidence else 0)
             if accepted < 1:
                 end_of_round(text, mass * q_now[x] * (1 - accepted), otherwise)
 

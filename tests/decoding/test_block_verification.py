@@ -174,7 +174,7 @@ def test_texts_and_run_lengths_of_a_round(seed):
     for judge in (BlockVerification(), ExactMatchRule()):
         candidates = Candidates(torch.tensor(tokens), [k] * copies, scores=draft, sampled=True)
         sequences = Sequences(torch.zeros(copies, 1, dtype=torch.long))
-        v = verify(candidates, sequences, target, None, LogitsProcessorList(), True, judge)
+        v = verify(candidates, sequences, target, None, LogitsProcessorList(), True, judge, judge.reads)
         n, passed = accepted_run(v, judge, None)
         after = next_token(v, n, True, judge)
         means[type(judge)] = n.double().mean().item()

@@ -137,13 +137,22 @@ def test_confident_windows_differ_in_length(pair):
         assert stats.drafted < 2.9 * stats.rounds
 
 
+@pytest.mark.parametrize(("rule", "law"), [pytest.param(*LOSSY[i], id=str(LOSSY[i][0])) for i in (1, 4, 5, 7)])
+def test_what_is_drawn_from_windows_of_different_lengths(pair, rule, law):
+    p, q = map(Distributions, pair)
+    confidence = 0.35
+    seen, stats = draw(*pair, rule, 10_000, 4, 3, assistant_confidence_threshold=confidence)
+    assert p_value(seen, judged_law(p, q, law(rule), 3, 4, confidence)) > 0.001
+    assert p_value(seen, judged_law(p, q, law(rule), 3, 4)) < 1e-6  # where drafting stops, the bonus token is p's
+
+
 def one_window(p, tokens, copies, judge, sampled=None):
     """The same window many times: the candidates' number, and the token after them."""
     k = len(tokens)
     candidates = Candidates(torch.tensor([tokens] * copies), [k] * copies, scores=sampled, sampled=sampled is not None)
     logits = torch.tensor(p).log().expand(copies, k + 1, -1)
     sequences = Sequences(torch.zeros(copies, 1, dtype=torch.long))
-    v = verify(candidates, sequences, logits, None, LogitsProcessorList(), True, judge)
+    v = verify(candidates, sequences, logits, None, LogitsProcessorList(), True, judge, judge.reads)
     n, _ = accepted_run(v, judge, None)
     return n[:, 0].tolist(), next_token(v, n, True, judge)[:, 0].tolist()
 
@@ -186,7 +195,7 @@ def test_a_mixture_with_something_unknown_is_the_targets_own(number, judge, do_s
     ids = torch.tensor([[0], [1]])
     candidates = Candidates(ids, [1, 1], q.expand(2, 1, 3), q.expand(2, 1, 3), sampled=do_sample)
     sequences = Sequences(torch.zeros(2, 1, dtype=torch.long))
-    v = verify(candidates, sequences, p.expand(2, 2, 3), None, LogitsProcessorList(), do_sample, judge)
+    v = verify(candidates, sequences, p.expand(2, 2, 3), None, LogitsProcessorList(), do_sample, judge, judge.reads)
     n, _ = accepted_run(v, judge, None)
     assert n.tolist() == [[0], [0]]
     assert torch.equal(v.target_scores, p.expand(2, 2, 3))
@@ -194,8 +203,18 @@ def test_a_mixture_with_something_unknown_is_the_targets_own(number, judge, do_s
         assert next_token(v, n, False, judge).tolist() == [[2], [2]]
     # And the other way round
     candidates = Candidates(ids, [1, 1], p.expand(2, 1, 3), p.expand(2, 1, 3), sampled=do_sample)
-    v = verify(candidates, sequences, q.expand(2, 2, 3), None, LogitsProcessorList(), do_sample, judge)
+    v = verify(candidates, sequences, q.expand(2, 2, 3), None, LogitsProcessorList(), do_sample, judge, judge.reads)
     assert accepted_run(v, judge, None)[0][1].item() == 0  # the first token is the argmax of what is unknown
+
+
+def test_a_saturated_draft_is_not_trusted_at_zero():
+    """Its largest probability rounds to 1."""
+    p, q = torch.tensor([0.1, 0.9]).log(), torch.tensor([60.0, 0.0])
+    candidates = Candidates(torch.tensor([[0]]), [1], q.expand(1, 1, 2), q.expand(1, 1, 2))
+    for judge, accepted in ((CascadeRule(0), 0), (CascadeRule(1e-6), 1), (CascadeRule(-1, "diff"), 0)):
+        sequences = Sequences(torch.zeros(1, 1, dtype=torch.long))
+        v = verify(candidates, sequences, p.expand(1, 2, 2), None, LogitsProcessorList(), False, judge, judge.reads)
+        assert accepted_run(v, judge, None)[0].item() == accepted
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

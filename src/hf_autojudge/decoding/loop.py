@@ -109,10 +109,9 @@ class JudgedDecoding:
 
         Returns:
             `torch.LongTensor` of shape `(B, length)`, sequences that ended earlier padded with the pad token; or, with
-            `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with two more attributes: `judge_stats`, a
-            [`JudgeStats`] of the call, and `sequence_stats`, one for each sequence, without draft calls and times. In
-            its `scores` and `logits`, sequences that have ended hold zeros; its `past_key_values` is `None` for
-            several prompts or a static cache.
+            `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a
+            [`JudgeStats`]. In its `scores` and `logits`, sequences that have ended hold zeros; its `past_key_values`
+            is `None` for several prompts or a static cache.
         """
         threshold = self._checked_threshold(judge_threshold)
         arguments = Arguments(
@@ -154,8 +153,7 @@ class JudgedDecoding:
         self, arguments: Arguments, target: ModelRunner, source: CandidateSource, judge: Judge, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
         config, sequences = arguments.config, arguments.sequences
-        sequence_stats = [JudgeStats() for _ in sequences.indices]
-        times, now = [], _clock(arguments.input_ids.device)
+        stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)
         if self.streamer is not None:
             self.streamer.put(arguments.input_ids.cpu())
         spent = torch.zeros(len(sequences.ends), getattr(judge, "num_budgets", 0), device=arguments.input_ids.device)
@@ -172,8 +170,8 @@ class JudgedDecoding:
             logits, hidden = target.forward(torch.cat([tokens, candidates.tokens], -1), starts, logits_to_keep=k + 1)
             verified = now()
             logits = logits.to(sequences.ids.device).float()
-            processors, do_sample = arguments.logits_processor, arguments.do_sample
-            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, arguments.reads, spent)
+            processors, do_sample, reads = arguments.logits_processor, arguments.do_sample, arguments.reads
+            v = verify(candidates, sequences, logits, hidden, processors, do_sample, judge, reads, spent)
 
             # Accept: the candidates up to the first that neither the standard test nor the judge accepts, and after
             # them one token of the target's
@@ -197,7 +195,6 @@ class JudgedDecoding:
                     running.append(i)
                 if self.streamer is not None:
                     self.streamer.put(torch.tensor(new_tokens[:count]))
-                stats = sequence_stats[sequences.indices[i]]
                 stats.add_round(count, drafted, accepted[i], matched=sum(rest[: accepted[i]]))
             sequences.commit(new, counts, scores=v.target_scores, logits=logits)
             source.update(sequences, v.target_scores, accepted)
@@ -210,7 +207,6 @@ class JudgedDecoding:
             times.append((began, proposed, verified, now()))
         if self.streamer is not None:
             self.streamer.end()
-        stats = sum(sequence_stats, JudgeStats())
         stats.draft_calls = source.calls
         stats.add_times(times)
         pad = config._pad_token_tensor
@@ -224,7 +220,7 @@ class JudgedDecoding:
             logits=sequences.step_outputs("logits"),
             past_key_values=cache,
         )
-        output.judge_stats, output.sequence_stats = stats, sequence_stats
+        output.judge_stats = stats
         return output
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -46,44 +45,42 @@ def verify(
     processors: LogitsProcessorList,
     do_sample: bool,
     judge: Judge,
-    reads: Collection[Read] = (),
+    reads: frozenset[Read],
     spent: torch.Tensor | None = None,
 ) -> Verification:
     """Score a round's candidates with the target, from its logits and last hidden states after the last token of
-    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`.
-    `reads` are the judge's, `spent` is the window's."""
+    `sequences` and after each candidate: shapes `(B, K + 1, V)` and `(B, K + 1, H)`. `reads` are the judge's, `spent`
+    is the window's."""
     scores = process(processors, sequences, [candidates.tokens], logits) if processors else logits
-    k, device = candidates.tokens.shape[1], logits.device
-    all_candidates = min(candidates.counts) == k
-    window = Window(
-        candidates.tokens,
-        candidates.tokens,  # until the target has chosen
-        hidden,
-        candidates.hidden,
-        logits,
-        candidates.logits,
-        num_candidates=None if all_candidates else to_device(candidates.counts, device)[:, None],
-        tokens=sequences.aligned() if "tokens" in reads else None,
-        num_new_tokens=to_device(sequences.num_new_tokens, device)[:, None] if "num_new_tokens" in reads else None,
-        spent=spent,
-    )
-    if hasattr(judge, "target_weight") and k:
+    tokens, k, device = candidates.tokens, candidates.tokens.shape[1], logits.device
+    read = {
+        "target_hidden": hidden,
+        "draft_hidden": candidates.hidden,
+        "target_logits": logits,
+        "draft_logits": candidates.logits,
+        "num_candidates": None if min(candidates.counts) == k else to_device(candidates.counts, device)[:, None],
+        "tokens": sequences.aligned() if "tokens" in reads else None,
+        "num_new_tokens": to_device(sequences.num_new_tokens, device)[:, None] if "num_new_tokens" in reads else None,
+        "spent": spent,
+    }
+    if "draft_scores" in reads and k:
         assert candidates.scores is not None
+        window = Window(tokens, tokens, **read)  # the target has not chosen yet
         scores = torch.cat([_mixture(judge, window, scores[:, :k], candidates.scores), scores[:, k:]], dim=1)
     draft_scores = candidates.scores if candidates.sampled else None
     if do_sample and draft_scores is None and hasattr(judge, "passes") and k:
         # The source is sure of its candidates: q is 1 for each
-        draft_scores = torch.full_like(scores[:, :k], -torch.inf).scatter(-1, candidates.tokens[..., None], 0.0)
+        draft_scores = torch.full_like(scores[:, :k], -torch.inf).scatter(-1, tokens[..., None], 0.0)
     if do_sample and draft_scores is None:
         target_tokens = sample(scores.softmax(-1))[..., 0]
     else:
         target_tokens = scores.argmax(-1)
-    window = replace(window, target_tokens=target_tokens[:, :-1])
     if draft_scores is None:
-        passed = window.draft_tokens == window.target_tokens
+        passed = tokens == target_tokens[:, :-1]
     else:
-        passed = _sampled_test(judge, window, scores, draft_scores)
-    return Verification(replace(window, passed=passed), scores, draft_scores, target_tokens)
+        passed = _sampled_test(judge, tokens, scores, draft_scores)
+    window = Window(tokens, target_tokens[:, :-1], passed=passed, **read)
+    return Verification(window, scores, draft_scores, target_tokens)
 
 
 def _mixture(judge: Any, window: Window, target_scores: torch.Tensor, draft_scores: torch.Tensor) -> torch.Tensor:
@@ -95,10 +92,12 @@ def _mixture(judge: Any, window: Window, target_scores: torch.Tensor, draft_scor
     return (weight * p + (1 - weight) * q).log().where(weight < 1, target_scores)
 
 
-def _sampled_test(judge: Any, window: Window, target_scores: torch.Tensor, draft_scores: torch.Tensor) -> torch.Tensor:
+def _sampled_test(
+    judge: Any, candidates: torch.Tensor, target_scores: torch.Tensor, draft_scores: torch.Tensor
+) -> torch.Tensor:
     """Accept x with probability min(1, p(x) / q(x)) (Leviathan et al., arXiv 2211.17192, algorithm 1), or by the
     judge's own [`SamplingTest`]."""
-    tokens = window.draft_tokens[..., None]
+    tokens = candidates[..., None]
     p = target_scores[:, :-1].softmax(-1).gather(-1, tokens)[..., 0]
     q = draft_scores.softmax(-1).gather(-1, tokens)[..., 0]
     u = torch.rand_like(p)

@@ -69,7 +69,7 @@ class DivergenceRule(Rule):
     standard test comes first.
 
     Args:
-        max_divergence (`float`, *optional*, defaults to `0.26`): In nats; for `"tv"` in [0, 1]. (The authors' script
+        max_divergence (`float`, *optional*, defaults to `0.26`): In nats; for `"tv"` in [0, 1]. (The authors' README
             uses 0.4 with `"js_reversed"`.)
         kind (`str`, *optional*, defaults to `"js"`): `"js"`, `"kl"`, `"tv"`, `"js_reversed"` or `"kl_reversed"`.
     """

@@ -77,8 +77,10 @@ class TopKRule(Rule):
 
     def accept(self, window: Window, threshold: float | None = None) -> torch.Tensor:
         assert window.target_logits is not None
-        _, log_p = target_log_probs(window)  # not finite if a logit is not a number
-        return (rank(window.target_logits[:, :-1], window.draft_tokens) < self.k) & log_p.isfinite()
+        logits = window.target_logits[:, :-1]
+        token_logits = logits.gather(-1, window.draft_tokens[..., None])[..., 0]
+        known = (logits.amax(-1) < math.inf) & (token_logits > -math.inf)  # false for NaN anywhere
+        return (rank(logits, window.draft_tokens) < self.k) & known
 
 
 @dataclass(frozen=True)

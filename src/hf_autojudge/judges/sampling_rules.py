@@ -108,7 +108,8 @@ class CascadeRule(Rule):
     the logits processors, the distance is that after them. The bonus token is the target's.
 
     Args:
-        alpha (`float`, *optional*, defaults to `0.2`): At least -1; a larger one trusts the draft more often.
+        alpha (`float`, *optional*, defaults to `0.2`): At least -1; a larger one trusts the draft more often. 0 is
+            exact with `"chow"`, -1 with `"diff"`.
         deferral (`str`, *optional*, defaults to `"chow"`): `"chow"`, `"diff"` or `"opt"`.
     """
 
@@ -129,7 +130,8 @@ class CascadeRule(Rule):
         log_p, _ = target_log_probs(window)
         sure = window.draft_logits.softmax(-1).amax(-1)
         if self.deferral == "chow":
-            bar = torch.full_like(sure, 1 - self.alpha)
+            # Only rounding takes the largest probability to 1
+            bar = torch.full_like(sure, 1 - self.alpha if self.alpha > 0 else math.inf)
         elif self.deferral == "diff":
             bar = log_p.exp().amax(-1) - self.alpha
         else:
