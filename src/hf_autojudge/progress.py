@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -24,19 +26,31 @@ class Progress(tqdm):
     """
 
     def __init__(self, description: str, total: float, unit: str, initial: float = 0, disable: bool = False) -> None:
-        bar = "{bar:20}| " if sys.stderr.isatty() else ""
+        terminal = sys.stderr.isatty()
+        bar = "{bar:20}| " if terminal else ""
         super().__init__(
             desc=description,
             total=total,
             initial=initial,
             disable=disable,
-            mininterval=0.1 if sys.stderr.isatty() else LINE_INTERVAL,
-            maxinterval=LINE_INTERVAL,
+            mininterval=0.1 if terminal else math.inf,  # lines come by the clock, also while a model computes
             miniters=0,
             smoothing=0,
             bar_format=f"{{desc}}: {{percentage:3.0f}}% {bar}{{n:.4g}}/{{total:.4g}} {unit}"
             " [{elapsed}, {remaining} left{postfix}]",
         )
+        self._closed = threading.Event()
+        if not terminal and not disable:
+            threading.Thread(target=self._show_regularly, daemon=True).start()
+
+    def _show_regularly(self) -> None:
+        while not self._closed.wait(LINE_INTERVAL):
+            self.refresh()
+
+    def close(self) -> None:
+        """End the bar, or the lines."""
+        self._closed.set()
+        super().close()
 
     def set(self, done: float, facts: str = "") -> None:
         """Show that `done` of the total are done, with further figures."""

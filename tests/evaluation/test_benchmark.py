@@ -8,9 +8,10 @@ import torch
 from rich.console import Console
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from hf_autojudge.evaluation import Frontier, load_metric, measure_frontier, plot_frontier
+from hf_autojudge.evaluation import Frontier, load_metric, measure_frontier, plot_frontier, trace_answer
 from hf_autojudge.evaluation.baselines import ASSISTED, EXACT, PLAIN, counted_calls, generation_settings
 from hf_autojudge.evaluation.report import Questions, make_point
+from tests.utils import VOCAB, make_pair
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +217,12 @@ def test_errors(llama_pair, head, task, tokenizer, change, message):
 def test_metric_loads_offline():
     found = load_metric().compute(predictions=["7", "", "8", " 9 "], references=["7", "", "9", "9"])
     assert found == {"accuracy": 0.5, "correct": [1, 0, 0, 1]}
+
+
+def test_vocabularies_padded_to_different_sizes(llama_pair, task, tokenizer):
+    """As those of Qwen2.5's models of 0.5 and 7 billion parameters."""
+    target, draft = make_pair("llama")
+    draft.resize_token_embeddings(VOCAB + 8)
+    result = measure_frontier(target, draft, tokenizer, task, task.load("test", 2), TopKRule(2), progress=False)
+    assert result[EXACT].length_inflation == 1 and result[ASSISTED].accuracy == result[PLAIN].accuracy
+    trace_answer(target, draft, tokenizer, [1, 3], TopKRule(2), max_new_tokens=4)

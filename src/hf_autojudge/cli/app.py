@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from transformers.utils.logging import disable_progress_bar
 
 from hf_autojudge.cli.calibrate_command import calibrate
 from hf_autojudge.cli.demo_command import demo
@@ -53,9 +54,12 @@ for command in (fit, calibrate, evaluate, generate, demo):
 
 def main() -> None:
     """Entry point. Bad arguments and inputs print one line and exit with code 2."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # of loading and saving weights
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
+        print("Interrupted. What is finished is kept: the same command goes on from there.", file=sys.stderr)
         code = 130
     except Exception as error:
         # typer's usage errors have this method; their classes moved between its versions

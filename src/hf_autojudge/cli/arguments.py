@@ -33,9 +33,7 @@ class ModelArguments:
     trust_remote_code: bool = _field(False, "Run code from the models' repositories.")
     dtype: str = _field("auto", "Data type of the weights: auto (as stored), float32, bfloat16 or float16.")
     device: str = _field("auto", "Device of the models: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
-    device_map: str | None = _field(
-        None, "auto spreads the target over several GPUs (needs accelerate). Default: all on one device."
-    )
+    device_map: str | None = _field(None, "auto spreads the target over several GPUs. Default: all on one device.")
 
 
 @dataclass

@@ -10,7 +10,8 @@ import typer
 from hf_autojudge.cli.arguments import ModelArguments
 from hf_autojudge.cli.loading import load_judge, load_models, recorded
 from hf_autojudge.cli.options import Group, with_options
-from hf_autojudge.cli.output import console
+from hf_autojudge.cli.output import notes
+from hf_autojudge.judges.base import check_threshold
 
 
 @with_options(
@@ -37,6 +38,8 @@ def generate(
     """Generate with a judge, and print the answer and what the judge did."""
     from transformers import TextStreamer
 
+    if threshold is not None:
+        check_threshold(threshold)
     head = load_judge(judge, judge_revision)
     target, draft, tokenizer = load_models(recorded(models, head.config.to_dict(), judge))
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -52,6 +55,8 @@ def generate(
         input_ids=inputs["input_ids"].to(target.device),
         attention_mask=inputs["attention_mask"].to(target.device),
         assistant_model=draft,
+        tokenizer=tokenizer,
+        assistant_tokenizer=tokenizer,  # the vocabularies may be padded differently
         judge=head,
         judge_threshold=threshold,
         num_assistant_tokens=num_assistant_tokens,
@@ -60,7 +65,7 @@ def generate(
         return_dict_in_generate=True,
     )
     stats = output.judge_stats
-    console.print(
+    notes.print(
         f"{stats.new_tokens} tokens in {stats.rounds} rounds: {stats.accepted_per_target_call:.2f} accepted per "
         f"target call, {stats.accepted_by_judge} mismatches accepted by the judge, "
         f"{stats.new_tokens / stats.seconds:.0f} tokens/s.",

@@ -52,6 +52,7 @@ def label(
         raise ValueError("Name the draft, too, with --draft-model-name-or-path.")
     models = replace(models, target_model_name_or_path=target, draft_model_name_or_path=None if annotated else draft)
     labelled_task = load_task(task, target, "annotated_answers" if annotated else None, measure=False)
+    labelled_task.load("train", 1)  # a wrong data set is found before the models are loaded
     if engine == "local":
         store = JudgeTrainer(*load_models(models), labelled_task, args).label()
     else:

@@ -154,14 +154,18 @@ def load_trainer(
     """A trainer of the judge in the output folder, or of another one, whose reports are written there.
 
     Raises:
-        ValueError: If another judge would be replaced.
+        ValueError: If there is no judge, or another one would be replaced.
     """
     if judge is not None and (Path(args.output_dir) / "config.json").exists():
         raise ValueError(f"{args.output_dir} holds a judge; write what concerns {judge} to another --output-dir.")
+    if judge is None and not (Path(args.output_dir) / "config.json").exists():
+        folder = args.output_dir
+        raise ValueError(f"{folder} holds no judge yet; run `hf-autojudge fit --output-dir {folder}` first.")
     source = judge or args.output_dir
     head = load_judge(source)
     models = recorded(models, head.config.to_dict(), source)
     measured_task = load_task(task, models.target_model_name_or_path, head.config.task)
+    measured_task.load("test", 1)  # a wrong data set is found before the models are loaded
     return JudgeTrainer(*load_models(models), measured_task, args, judge=head)
 
 

@@ -257,7 +257,7 @@ def _other_source(arguments: Arguments) -> str | None:
         )
     tokenizer, assistant_tokenizer = arguments.tokenizer, arguments.assistant_tokenizer
     if tokenizer is not None and assistant_tokenizer is not None:
-        if tokenizer.get_vocab() != assistant_tokenizer.get_vocab():
+        if tokenizer is not assistant_tokenizer and tokenizer.get_vocab() != assistant_tokenizer.get_vocab():
             return "A draft with another tokenizer"
     elif (size := vocab_size(draft)) != arguments.vocab_size:
         raise ValueError(

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.judges import ExactMatchRule, Judge
 from hf_autojudge.judges.base import check_threshold
+from hf_autojudge.runners.base import vocab_size
 
 PLAIN = "plain greedy"
 ASSISTED = "assisted (transformers)"
@@ -41,6 +42,7 @@ class DecodingStrategy:
 def decoding_strategies(
     target: PreTrainedModel,
     draft: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     judges: Mapping[str, Judge],
     thresholds: Sequence[float],
     num_assistant_tokens: int,
@@ -55,6 +57,8 @@ def decoding_strategies(
     """
     thresholds = sorted(check_threshold(t) for t in thresholds)
     greedy = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
+    tokenizers = {"tokenizer": tokenizer, "assistant_tokenizer": tokenizer}  # vocabularies may be padded differently
+    same_size = vocab_size(target) == vocab_size(draft)  # else transformers, too, wants to compare the tokenizers
     drafting = {
         "num_assistant_tokens": num_assistant_tokens,
         "num_assistant_tokens_schedule": "constant",
@@ -71,11 +75,12 @@ def decoding_strategies(
 
     def assisted(ids: torch.Tensor) -> tuple[list[int], int]:
         with generation_settings(draft, drafting), counted_calls(target) as calls:
-            new_tokens, _ = generate(ids, assistant_model=draft)
+            new_tokens, _ = generate(ids, assistant_model=draft, **({} if same_size else tokenizers))
         return new_tokens, len(calls)
 
     def judged(ids: torch.Tensor, judge: Judge, threshold: float | None) -> tuple[list[int], int]:
-        new_tokens, output = generate(ids, assistant_model=draft, judge=judge, judge_threshold=threshold, **drafting)
+        options = {"judge": judge, "judge_threshold": threshold} | drafting | tokenizers
+        new_tokens, output = generate(ids, assistant_model=draft, **options)
         return new_tokens, output.judge_stats.target_calls
 
     strategies = []

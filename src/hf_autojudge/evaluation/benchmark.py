@@ -77,7 +77,9 @@ def measure_frontier(
     max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}.")
-    strategies = decoding_strategies(target, draft, named, thresholds, num_assistant_tokens, max_new_tokens, baselines)
+    strategies = decoding_strategies(
+        target, draft, tokenizer, named, thresholds, num_assistant_tokens, max_new_tokens, baselines
+    )
 
     ends = end_tokens(target.generation_config.eos_token_id)
     questions = {s.name: Questions([], [], [], [], []) for s in strategies}

@@ -102,6 +102,8 @@ def trace_answer(
         ids,
         attention_mask=torch.ones_like(ids),
         assistant_model=draft,
+        tokenizer=tokenizer,
+        assistant_tokenizer=tokenizer,  # the vocabularies may be padded differently
         judge=recording,
         judge_threshold=judge_threshold,
         max_new_tokens=max_new_tokens,

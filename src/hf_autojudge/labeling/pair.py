@@ -86,16 +86,22 @@ class Pair:
             for name, model in self.models.items()
         }
         slots = min(predictor.num_sequences for predictor in predictors.values())
-        searches = self._searches(method, [progress.watched(job) for job in jobs], slots)
+        searches = self._searches(method, [progress.watched(job) for job in jobs], slots, progress)
         after_pass = partial(progress.after_pass, predictors["target"])
         for number, labels in run_searches(searches, predictors, threads, after_pass):
             progress.add(jobs[number].index, labels)
             yield jobs[number].index, labels
 
-    def _searches(self, method: LabelingMethod, jobs: Sequence[Job], slots: int) -> Iterator[Search[LabelledPrompt]]:
+    def _searches(
+        self, method: LabelingMethod, jobs: Sequence[Job], slots: int, progress: LabelingProgress
+    ) -> Iterator[Search[LabelledPrompt]]:
         block = DRAFTED_AHEAD * slots
         for first in range(0, len(jobs), block):
-            for job in self._with_drafts(jobs[first : first + block]):
+            following = jobs[first : first + block]
+            progress.begin(f"the draft answers {len(following)} prompts")
+            drafted = self._with_drafts(following)
+            progress.begin("")
+            for job in drafted:
                 yield method.search(job)
 
     def _with_drafts(self, jobs: Sequence[Job]) -> Sequence[Job]:

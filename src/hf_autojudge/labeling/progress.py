@@ -20,12 +20,14 @@ class LabelingProgress:
         num_prompts (`int`): Prompts of the run, with those that the store had before it.
         done (`int`): Labelled prompts, with those that the store had before it.
         target_tokens (`int`): Tokens that the target has read in this run.
+        phase (`str`): What else the run is doing, such as the draft's own answers.
         on_change (`Callable[[LabelingProgress], None]`): Called after each pass of a model and each labelled prompt.
     """
 
     num_prompts: int
     done: int = 0
     target_tokens: int = 0
+    phase: str = ""
     on_change: Callable[[LabelingProgress], None] = lambda progress: None
     _began: float = field(default_factory=time.monotonic)
     _labels: list[bool] = field(default_factory=list)  # of the mismatches of labelled prompts
@@ -55,6 +57,11 @@ class LabelingProgress:
 
         return replace(job, on_mismatch=on_mismatch)
 
+    def begin(self, phase: str) -> None:
+        """Say what the run does apart from searching; nothing: `""`."""
+        self.phase = phase
+        self.on_change(self)
+
     def after_pass(self, target: Predictor) -> None:
         """To be called after each pass of a model."""
         self.target_tokens = target.num_tokens
@@ -72,7 +79,11 @@ class LabelingProgress:
         facts = f"{len(self.labels)} mismatches"
         if self.target_tokens:
             facts += f", {self.target_tokens_per_second:.0f} target tokens/s"
+        if self.phase:
+            facts += f", {self.phase}"
         if seconds is None:
             bar.set(self.done + sum(share for _, share in self._unfinished.values()), facts)
         else:
             bar.set(min(seconds, self.seconds), f"{self.done} prompts, {facts}")
+        if self.phase:
+            bar.refresh()  # the next change may be far away

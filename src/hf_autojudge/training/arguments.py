@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_autojudge.judges.configuration_autojudge import FEATURES, SCALARS
 from hf_autojudge.labeling import Annotated, AutoJudge, SelfJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.tasks.base import Sample
@@ -110,10 +111,18 @@ class JudgeTrainingArguments:
         self._check("validation_share", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("max_accuracy_drop", "between 0 and 1", lambda value: 0 < value < 1)
         self._check("confidence", "between 0.5 and 1", lambda value: 0.5 < value < 1)
+        self._check("thresholds", "between 0 and 1", lambda values: all(0 <= value <= 1 for value in values or ()))
+        known = (*FEATURES, *SCALARS)
+        self._check("features", f"of {', '.join(known)}", lambda names: set(names or ()).issubset(known))
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
         self._check("outcome", f"one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
         if self.method != "autojudge":
             self._check("outcome", f"same with the method {self.method}", lambda value: value == "same")
+
+        if self.method == "autojudge":
+            AutoJudge(self.rollouts, self.temperature, self.seed)  # raises
+        elif self.method == "selfjudge":
+            SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
 
     def _check(self, name: str, expected: str, is_good: Any) -> None:
         if not is_good(getattr(self, name)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,8 @@ from hf_autojudge.training.calibration import ThresholdChoice, calibrate_thresho
 from hf_autojudge.training.fitting import FitResult
 from hf_autojudge.training.from_store import fit_store
 from hf_autojudge.training.reporting import Reporter
+
+logger = logging.getLogger(__name__)
 
 
 class JudgeTrainer:
@@ -175,6 +178,8 @@ class JudgeTrainer:
             for step, row in enumerate(choice.rows):
                 self._reporter.log(step, {f"calibrate/{name}": value for name, value in row.items()})
         self.judge.config.threshold = choice.threshold
+        if not choice.supported:
+            logger.warning("The judge accepts no mismatch (threshold 0). %s", choice.reason)
         save_judge(args.output_dir, self.judge, calibration=asdict(choice) | {"settings": measured.settings})
         self._publish()
         return choice
