@@ -1,13 +1,16 @@
 """Compare what labels protect: the target's outcome ("same") or the right answer ("correct"). Labels the same problems
-with both, fits a head on each, and measures both heads on the same validation questions. On the embedded pair.
+with both, fits a head on each, and measures both heads on the same validation questions. On the embedded pair, whose
+target is nearly always right, or with noise in the target's weights.
 
 python examples/compare_outcomes.py --labels /tmp/outcomes
+python examples/compare_outcomes.py --labels /tmp/outcomes-noise --noise 0.25
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,10 +32,13 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=300, help="number of validation questions")
     parser.add_argument("--recalls", type=float, nargs="+", default=[0.99, 0.95, 0.9, 0.8, 0.6])
     parser.add_argument("--validation-share", type=float, default=0.2)
+    parser.add_argument("--noise", type=float, default=0.0, help="added to the target's weights; 0.25: often wrong")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     target, draft, tokenizer = load_pair()
+    if args.noise:
+        disturb(target, args.noise)
     task = word_problems_task()
     problems, questions = task.load("train", args.problems), task.load("validation", args.questions)
 
@@ -76,6 +82,16 @@ def main() -> None:
                 rows.append((outcome, f"{recalls[point.threshold]:g}", f"{point.threshold:.6g}", *figures))
     print(f"\n\n{len(questions)} validation questions; differences in points to exact match, with 95% intervals\n")
     print(markdown_table(("head", "recall", "threshold", "accuracy", "difference", "accepted per target call"), rows))
+
+
+def disturb(model: Any, noise: float) -> None:
+    """Add normal noise to each weight matrix, `noise` times the standard deviation of its weights."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.add_(noise * weight.std() * torch.randn(weight.shape, generator=generator))
+    model.config.name_or_path += f"-with-noise-{noise}"
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ def test_labels_for_correctness(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--outcome", "right"), "--outcome must be one of same, correct; got 'right'"),
+        (("--outcome", "right"), "--outcome must be 'same' or 'correct'; got 'right'"),
         (
             ("--outcome", "correct", "--method", "selfjudge"),
-            "--outcome must be same with the method selfjudge; got 'correct'",
+            "--outcome must be 'same' with the method selfjudge; got 'correct'",
         ),
     ],
 )

@@ -16,7 +16,6 @@ from hf_autojudge.labeling.methods.base import LabelingMethod
 from hf_autojudge.tasks.base import Sample
 
 METHODS = ("autojudge", "selfjudge", "annotated")
-OUTCOMES = ("same", "correct")
 
 
 def _field(default: Any, help: str) -> Any:
@@ -132,12 +131,11 @@ class JudgeTrainingArguments:
                 "the two."
             )
         self._check("method", f"one of {', '.join(METHODS)}", lambda value: value in METHODS)
-        self._check("outcome", f"one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
         if self.method != "autojudge":
-            self._check("outcome", f"same with the method {self.method}", lambda value: value == "same")
+            self._check("outcome", f"'same' with the method {self.method}", lambda value: value == "same")
 
         if self.method == "autojudge":
-            AutoJudge(self.rollouts, self.temperature, self.seed)  # raises
+            AutoJudge(self.rollouts, self.temperature, self.seed, self.outcome)  # raises
         elif self.method == "selfjudge":
             SelfJudge(self.max_log_likelihood_drop, self.num_suffix_tokens)
 
