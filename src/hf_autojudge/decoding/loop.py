@@ -109,9 +109,10 @@ class JudgedDecoding:
 
         Returns:
             `torch.LongTensor` of shape `(B, length)`, sequences that ended earlier padded with the pad token; or, with
-            `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with one more attribute `judge_stats`, a
-            [`JudgeStats`]. In its `scores` and `logits`, sequences that have ended hold zeros; its `past_key_values`
-            is `None` for several prompts or a static cache.
+            `return_dict_in_generate=True`, [`GenerateDecoderOnlyOutput`] with two more attributes: `judge_stats`, a
+            [`JudgeStats`] of the call, and `sequence_stats`, one for each sequence, without draft calls and times. In
+            its `scores` and `logits`, sequences that have ended hold zeros; its `past_key_values` is `None` for
+            several prompts or a static cache.
         """
         threshold = self._checked_threshold(judge_threshold)
         arguments = Arguments(
@@ -153,7 +154,8 @@ class JudgedDecoding:
         self, arguments: Arguments, target: ModelRunner, source: CandidateSource, judge: Judge, threshold: float | None
     ) -> torch.Tensor | GenerateDecoderOnlyOutput:
         config, sequences = arguments.config, arguments.sequences
-        stats, times, now = JudgeStats(), [], _clock(arguments.input_ids.device)
+        sequence_stats = [JudgeStats() for _ in sequences.indices]
+        times, now = [], _clock(arguments.input_ids.device)
         if self.streamer is not None:
             self.streamer.put(arguments.input_ids.cpu())
         spent = torch.zeros(len(sequences.ends), getattr(judge, "num_budgets", 0), device=arguments.input_ids.device)
@@ -195,6 +197,7 @@ class JudgedDecoding:
                     running.append(i)
                 if self.streamer is not None:
                     self.streamer.put(torch.tensor(new_tokens[:count]))
+                stats = sequence_stats[sequences.indices[i]]
                 stats.add_round(count, drafted, accepted[i], matched=sum(rest[: accepted[i]]))
             sequences.commit(new, counts, scores=v.target_scores, logits=logits)
             source.update(sequences, v.target_scores, accepted)
@@ -207,6 +210,7 @@ class JudgedDecoding:
             times.append((began, proposed, verified, now()))
         if self.streamer is not None:
             self.streamer.end()
+        stats = sum(sequence_stats, JudgeStats())
         stats.draft_calls = source.calls
         stats.add_times(times)
         pad = config._pad_token_tensor
@@ -220,7 +224,7 @@ class JudgedDecoding:
             logits=sequences.step_outputs("logits"),
             past_key_values=cache,
         )
-        output.judge_stats = stats
+        output.judge_stats, output.sequence_stats = stats, sequence_stats
         return output
 
 
