@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from examples.simulate_calibration import simulate
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import multinomial
 
 from hf_autojudge.training import choose_setting, choose_threshold
-from hf_autojudge.training.choosing import paired_drop_bound, prompts_needed
+from hf_autojudge.training.choosing import cannot_pass, paired_drop_bound, prompts_needed
 
 
 def test_only_threshold_zero():
@@ -110,11 +112,24 @@ def test_prompts_needed(limit, confidence):
     assert prompts_needed(limit, confidence) == n
 
 
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60), st.integers(0, 60), st.data())
+def test_what_cannot_pass_does_not(pairs, seen, data):
+    limit, confidence = data.draw(st.floats(0.05, 0.5)), data.draw(st.floats(0.55, 0.95))
+    answers, baseline = zip(*pairs, strict=True)
+    setting, _, _ = choose_setting({"a": answers}, baseline, limit, confidence)
+    stopped = answers[:seen]
+    if cannot_pass(stopped, baseline, limit, confidence):
+        assert setting is None
+        assert choose_setting({"a": stopped}, baseline, limit, confidence)[0] is None
+    assert cannot_pass(answers, baseline, limit, confidence) == (setting is None)
+
+
 @pytest.mark.parametrize(
     ("correct", "baseline", "settings", "message"),
     [
         ({}, [True], {}, "got 0"),
-        ({0.1: [True]}, [True, False], {}, "'threshold 0.1' has 1 answers"),
+        ({0.1: [True] * 299}, [True] * 300, {}, "'threshold 0.1' has 299 answers"),
+        ({0.1: [False, True]}, [True], {}, "'threshold 0.1' has 2 answers"),
         ({0.1: [True]}, [True], {"max_accuracy_drop": 0.0}, "max_accuracy_drop"),
         ({0.0: [True]}, [True], {"max_accuracy_drop": 0.0}, "max_accuracy_drop"),
         ({0.1: [True]}, [True], {"confidence": 1.0}, "confidence"),

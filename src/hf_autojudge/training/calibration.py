@@ -1,10 +1,9 @@
-"""Calibrate judges: thresholds from the labels of validation mismatches, the choice of a setting by task accuracy."""
+"""Calibrate a head: thresholds from the labels of validation mismatches, the choice of one by task accuracy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.evaluation import Frontier, measure_frontier
 from hf_autojudge.evaluation.strategies import EXACT
-from hf_autojudge.judges import AutoJudgeHead, ExactMatchRule, Judge, at_threshold
+from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.tasks.base import Sample, Task
-from hf_autojudge.training.choosing import ThresholdChoice, check_limits, choose_setting, choose_threshold
+from hf_autojudge.training.choosing import ThresholdChoice, check_limits, choose_threshold
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
 RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
@@ -68,8 +67,8 @@ def calibrate_threshold(
     thresholds: Sequence[float] | None = None,
     **frontier_options: Any,
 ) -> tuple[ThresholdChoice, Frontier]:
-    """Measure task accuracy on validation samples at each threshold, and choose one: [`calibrate_judges`] for one head
-    and its thresholds.
+    """Measure task accuracy on validation samples at each threshold, and choose one. Unlike [`calibrate_judges`] it
+    measures every threshold on every sample, for the report.
 
     Args:
         target, draft ([`PreTrainedModel`]): The models the head was fitted for.
@@ -106,104 +105,3 @@ def calibrate_threshold(
     correct = {p.threshold: measured.questions[p.name].correct for p in measured.points if p.threshold is not None}
     baseline = measured.questions[EXACT].correct
     return choose_threshold(correct, baseline, max_accuracy_drop, confidence), measured
-
-
-@dataclass(frozen=True)
-class JudgeChoice:
-    """What [`calibrate_judges`] chose of one grid.
-
-    Attributes:
-        setting (`str`, *optional*): Label of the chosen setting; `None` if the data support none.
-        judge ([`Judge`]): The judge at that setting; exact matching (lossless) if the data support none.
-        supported (`bool`): Whether the data support a setting.
-        reason (`str`): One or two sentences with the figures behind the choice.
-        rows (`list[dict]`): One row for each setting: `setting`, `accuracy_drop` (measured, against exact matching)
-            and `upper_bound` (of the drop).
-        max_accuracy_drop, confidence (`float`): What was asked for.
-    """
-
-    setting: str | None
-    judge: Judge
-    supported: bool
-    reason: str
-    rows: list[dict[str, Any]]
-    max_accuracy_drop: float
-    confidence: float
-
-
-def calibrate_judges(
-    target: PreTrainedModel,
-    draft: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    samples: Sequence[Sample],
-    grids: Mapping[str, Sequence[tuple[str, Judge]]],
-    max_accuracy_drop: float = 0.01,
-    confidence: float = 0.9,
-    **frontier_options: Any,
-) -> dict[str, JudgeChoice]:
-    """Measure task accuracy on validation samples for each setting of each judge, in one run, and choose the loosest
-    setting of each whose drop in accuracy stays within the limit. The confidence holds for each judge, not for all
-    together.
-
-    Args:
-        target, draft ([`PreTrainedModel`]): Decoder-only models with the same tokens.
-        tokenizer ([`PreTrainedTokenizerBase`]): Of both models.
-        task ([`Task`]): Makes prompts and checks outcomes.
-        samples (`Sequence[Sample]`): Samples of the task's validation split.
-        grids (`Mapping[str, Sequence[tuple[str, Judge]]]`): For each name two settings or more, from the safest to the
-            loosest: a label and the judge at that setting. A judge with a threshold is measured at its own.
-        max_accuracy_drop, confidence: See [`choose_setting`].
-        frontier_options: Further arguments of [`measure_frontier`](hf_autojudge.evaluation.benchmark).
-
-    Returns:
-        For each name its [`JudgeChoice`].
-
-    Raises:
-        ValueError: If there are no samples or grids, a grid has fewer than two settings or a setting twice, or a
-            number is out of range.
-
-    Example:
-
-        grids = {"top-k": [(f"k = {k}", TopKRule(k)) for k in (2, 3, 4, 8)]}
-        choice = calibrate_judges(target, draft, tokenizer, task, task.load("validation", 500), grids)["top-k"]
-        target.generate(**inputs, assistant_model=draft, judge=choice.judge)
-    """
-    check_limits(max_accuracy_drop, confidence)
-    if not grids:
-        raise ValueError("There are no judges to calibrate; pass `grids`, settings by the judges' names.")
-    for name, grid in grids.items():
-        _check_grid(name, [label for label, _ in grid])
-    judges: dict[str, Judge] = {
-        f"{name}, {label}": judge if judge.threshold is None else at_threshold(judge, judge.threshold)
-        for name, grid in grids.items()
-        for label, judge in grid
-    }
-    measured = measure_frontier(
-        target, draft, tokenizer, task, samples, judges, baselines=False, **frontier_options
-    ).questions
-    choices = {}
-    for name, grid in grids.items():
-        correct = {label: measured[f"{name}, {label}"].correct for label, _ in grid}
-        setting, reason, rows = choose_setting(correct, measured[EXACT].correct, max_accuracy_drop, confidence)
-        choices[name] = JudgeChoice(
-            setting,
-            ExactMatchRule() if setting is None else dict(grid)[setting],
-            setting is not None,
-            reason,
-            [{"setting": label, **row} for label, row in zip(correct, rows, strict=True)],
-            max_accuracy_drop,
-            confidence,
-        )
-    return choices
-
-
-def _check_grid(name: str, labels: Sequence[str]) -> None:
-    if not labels:
-        raise ValueError(f"The grid of {name!r} is empty; pass two settings or more.")
-    if len(labels) == 1:
-        raise ValueError(
-            f"The grid of {name!r} has one setting ({labels[0]!r}), so there is nothing to choose; pass more."
-        )
-    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ValueError(f"The grid of {name!r} has the settings {repeated} more than once; pass each once.")

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from hf_autojudge.evaluation.threshold_labels import threshold_labels
 from hf_autojudge.judges.base import check_threshold
 
-Rows = list[dict[str, float]]
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class ThresholdChoice:
         threshold (`float`): The chosen threshold; 0 (lossless) if the data support none.
         supported (`bool`): Whether the data support a threshold above 0.
         reason (`str`): One or two sentences with the figures behind the choice.
-        rows (`list[dict]`): One row for each threshold tried: `threshold`, `accuracy_drop` (measured) and
-            `upper_bound` (of the drop).
+        rows (`list[dict]`): One row for each threshold tried: `threshold`, `prompts` (their number), `accuracy_drop`
+            (measured) and `upper_bound` (of the drop).
         max_accuracy_drop, confidence (`float`): What was asked for.
     """
 
@@ -96,7 +97,8 @@ def choose_setting(
 
     Args:
         correct (`Mapping[str, Sequence[int]]`): For each setting, from the safest to the loosest, 1 (or `True`) for
-            every validation prompt that was answered correctly, 0 for the others.
+            every validation prompt that was answered correctly, 0 for the others. The measurement of a setting that
+            fails may have stopped early: it then has answers to the first prompts only.
         baseline (`Sequence[int]`): The same without a judge (plain greedy decoding, or threshold 0), for the same
             prompts in the same order.
         max_accuracy_drop (`float`, *optional*, defaults to `0.01`): Maximum drop in accuracy, as a share: 0.01 is one
@@ -105,7 +107,7 @@ def choose_setting(
 
     Returns:
         The setting, `None` if the data support none; one or two sentences with the figures behind the choice; and for
-        each setting a row with `accuracy_drop` (measured) and `upper_bound` (of the drop).
+        each setting a row with `prompts` (their number), `accuracy_drop` (measured) and `upper_bound` (of the drop).
 
     Raises:
         ValueError: If there are no settings or prompts, the lists have different lengths, or a number is out of range.
@@ -114,7 +116,13 @@ def choose_setting(
     if not correct or n == 0:
         raise ValueError(f"Choosing needs measured settings and prompts; got {len(correct)} and {n}.")
     check_limits(max_accuracy_drop, confidence)
-    rows = [_drop(setting, answers, baseline, confidence) for setting, answers in correct.items()]
+    rows = [_drop(answers, baseline, confidence) for answers in correct.values()]
+    for setting, answers in correct.items():
+        stopped = len(answers) < n and cannot_pass(answers, baseline, max_accuracy_drop, confidence)
+        if len(answers) != n and not stopped:
+            raise ValueError(
+                f"The setting {setting!r} has {len(answers)} answers, the baseline {n}; measure the same prompts."
+            )
     passed = 0
     while passed < len(rows) and rows[passed]["upper_bound"] <= max_accuracy_drop:
         passed += 1
@@ -129,8 +137,8 @@ def choose_setting(
         return settings[passed - 1], reason, rows
     reason = (
         f"The data do not support a drop of at most {100 * max_accuracy_drop:.2f} points with {percent}: "
-        f"{settings[0]} measured {100 * rows[0]['accuracy_drop']:.2f} points on {n} prompts, with an upper bound of "
-        f"{100 * rows[0]['upper_bound']:.2f}."
+        f"{settings[0]} measured {100 * rows[0]['accuracy_drop']:.2f} points on {rows[0]['prompts']} prompts, with an "
+        f"upper bound of {100 * rows[0]['upper_bound']:.2f}."
     )
     needed = prompts_needed(max_accuracy_drop, confidence)
     if n < needed:
@@ -138,17 +146,24 @@ def choose_setting(
     return None, reason, rows
 
 
-def _drop(setting: str, answers: Sequence[int], baseline: Sequence[int], confidence: float) -> dict[str, float]:
-    """The measured drop of a setting and its upper bound."""
-    n = len(baseline)
-    if len(answers) != n:
-        raise ValueError(
-            f"The setting {setting!r} has {len(answers)} answers, the baseline {n}; measure the same prompts."
-        )
-    losses = sum(b and not a for a, b in zip(answers, baseline, strict=True))
-    gains = sum(a and not b for a, b in zip(answers, baseline, strict=True))
+def cannot_pass(answers: Sequence[int], baseline: Sequence[int], max_accuracy_drop: float, confidence: float) -> bool:
+    """Whether a setting fails even if all its answers that are missing are right."""
+    pairs = list(zip(answers, baseline, strict=False))
+    losses = sum(b and not a for a, b in pairs)
+    gains = sum(a and not b for a, b in pairs) + sum(not b for b in baseline[len(answers) :])
+    return paired_drop_bound(losses, gains, len(baseline), confidence) > max_accuracy_drop
+
+
+def _drop(answers: Sequence[int], baseline: Sequence[int], confidence: float) -> dict[str, Any]:
+    """The measured drop of a setting and its upper bound, on the prompts that it has answered."""
+    pairs = list(zip(answers, baseline, strict=False))
+    losses = sum(b and not a for a, b in pairs)
+    gains = sum(a and not b for a, b in pairs)
+    n = len(pairs)
+    if n == 0:
+        return {"prompts": 0, "accuracy_drop": 0.0, "upper_bound": 1.0}
     bound = paired_drop_bound(losses, gains, n, confidence)
-    return {"accuracy_drop": (losses - gains) / n, "upper_bound": bound}
+    return {"prompts": n, "accuracy_drop": (losses - gains) / n, "upper_bound": bound}
 
 
 def choose_threshold(
