@@ -22,6 +22,7 @@ from hf_autojudge.training import JudgeTrainingArguments
         *("output_dir", "max_accuracy_drop", "confidence", "max_new_tokens", "num_assistant_tokens"),
         *("tune_draft_length", "seed", "report_to", "run_name", "push_to_hub", "hub_model_id", "hub_private_repo"),
         max_samples="max_validation_samples",
+        batch_size="eval_batch_size",
         threshold="thresholds",
     ),
 )
