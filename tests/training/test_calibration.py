@@ -1,12 +1,22 @@
 """The table's counts are right; judges are measured as one by one, and a grid must have something to choose from."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from hf_autojudge import ExactMatchRule, TopKRule
-from hf_autojudge.training import calibrate_judges, calibrate_threshold, calibration_table, choose_setting
+from hf_autojudge.evaluation import Frontier, Questions
+from hf_autojudge.evaluation.strategies import EXACT
+from hf_autojudge.training import (
+    calibrate_judges,
+    calibrate_threshold,
+    calibration,
+    calibration_table,
+    choose_setting,
+)
 
 
 def test_the_table_counts():
@@ -138,3 +148,25 @@ def test_a_head_is_measured_at_its_own_threshold(llama_pair, task, tokenizer, he
 def test_grids_that_are_refused(llama_pair, task, tokenizer, grids, settings, message):
     with pytest.raises(ValueError, match=message):
         calibrate_judges(*llama_pair, tokenizer, task, task.load("validation", 1), grids, **settings)
+
+
+@pytest.mark.parametrize(
+    ("right", "cut_off", "n", "warns"),
+    [(1, 5, 10, False), (1, 0, 11, True), (0, 0, 1, True), (9, 5, 9, True), (9, 4, 9, False)],
+)
+def test_a_target_that_answers_badly_draws_a_warning(llama_pair, task, tokenizer, caplog, right, cut_off, n, warns):
+    """In both functions, from the lossless answers."""
+    exact = Questions([1] * right + [0] * (n - right), [8] * n, [4] * n, [], [1] * cut_off + [0] * (n - cut_off))
+    better = Questions([1] * n, [8] * n, [4] * n, [], [0] * n)
+    point = SimpleNamespace(name="judge", threshold=0.5)
+    names = {EXACT: exact, "judge": better, "r, a": better, "r, b": better}
+    measured = Frontier([point], names, {"max_new_tokens": 8})
+    head = SimpleNamespace(config=SimpleNamespace(thresholds=[]))
+    arguments = (*llama_pair, tokenizer, task, [])
+    with patch.object(calibration, "measure_frontier", return_value=measured):
+        calibrate_threshold(*arguments, head, thresholds=[0.5])
+        calibrate_judges(*arguments, {"r": [("a", TopKRule(2)), ("b", TopKRule(3))]})
+    figures = (
+        f"{right} of {n} validation prompts rightly, and {cut_off} of its answers were cut off at max_new_tokens = 8"
+    )
+    assert [figures in record.getMessage() for record in caplog.records] == [True, True] * warns

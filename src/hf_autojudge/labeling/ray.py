@@ -19,6 +19,7 @@ from hf_autojudge.labeling.local import (
     make_job,
     samples_to_label,
     store_settings,
+    warn_of_cut_off_answers,
 )
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
@@ -97,7 +98,8 @@ def label_samples_with_ray(
     folder = Path(folder).absolute()
     with connection(workers * cpus_per_worker), original_errors(f"{folder} keeps the labels so far"):
         resources = worker_resources(cpus_per_worker, gpus_per_worker)
-        settings, tokenizer = ray.get(ray.remote(**resources)(_describe).remote(load, task, max_new_tokens, method))
+        described = ray.remote(**resources)(_describe).remote(load, task, max_new_tokens, method)
+        settings, tokenizer, ends = ray.get(described)
         run = {"batch_size": batch_size, "rows": len(samples), "workers": workers, "ray": ray.__version__}
         store = LabelStore(folder, settings, run)
         prompts = {
@@ -119,6 +121,7 @@ def label_samples_with_ray(
                 state.add(index, result)
                 if on_prompt is not None:
                     on_prompt(state)
+        warn_of_cut_off_answers(store, ends)
         return store
 
 
@@ -143,10 +146,12 @@ class _Failure:
     traceback: str
 
 
-def _describe(load: Load, task: Task, max_new_tokens: int, method: LabelingMethod) -> tuple[dict[str, Any], Any]:
-    """The store's settings, which only a machine that loads the models knows, and the tokenizer."""
+def _describe(
+    load: Load, task: Task, max_new_tokens: int, method: LabelingMethod
+) -> tuple[dict[str, Any], Any, frozenset[int]]:
+    """The store's settings, which only a machine that loads the models knows, the tokenizer and the end tokens."""
     target, draft, tokenizer = load()
-    return store_settings(target, draft, task.name, max_new_tokens, method), tokenizer
+    return store_settings(target, draft, task.name, max_new_tokens, method), tokenizer, Pair(target, draft).end_tokens
 
 
 def _label_blocks(
