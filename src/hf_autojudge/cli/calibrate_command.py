@@ -34,7 +34,10 @@ def calibrate(
         str | None, typer.Option(help="Folder or Hub repository of the judge. Default: the output folder.")
     ] = None,
 ) -> None:
-    """Choose the judge's threshold by task accuracy on validation samples, and write it into the judge."""
+    """Choose the judge's threshold by task accuracy on validation samples, and write it into the judge.
+
+    Answers are kept in `answers` in the output folder: a killed run with the same settings goes on from there.
+    """
     trainer = load_trainer(args, models, task, judge)
     choice = trainer.calibrate()
     console.print(choice.reason)
