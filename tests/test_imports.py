@@ -7,6 +7,7 @@ import hf_autojudge
 
 SOURCE = Path(hf_autojudge.__file__).parent
 ORDER = {  # a room may import from rooms of a smaller number, and from itself
+    "cluster": 0,
     "progress": 0,
     "provenance": 0,
     "judges": 1,

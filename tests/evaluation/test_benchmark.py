@@ -110,6 +110,16 @@ def test_table_and_plots(found, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_print_shows_the_table(found, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    print(found[0])
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if "head @ 0.5" in line]
+    assert f"{found[0]['head, threshold 0.5'].accepted:.2f}" in line.split()
+    assert max(map(len, lines)) <= 116 and not any("\x1b" in line or "…" in line for line in lines)
+
+
 def test_a_judge_of_another_task_is_named(llama_pair, head, task, tokenizer, samples):
     other = copy.deepcopy(head)
     other.config.task = "sums"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from huggingface_hub import ModelCard
 
@@ -42,6 +44,33 @@ def test_front_matter_and_figures(tmp_path, measured):
         "## Limits",
     ):
         assert piece in card.content, piece
+
+
+def columns_of(card):
+    """The frontier's table: each title with the cells below it."""
+    lines = [line for line in card.content.splitlines() if line.startswith(("| strategy", "| head"))]
+    return dict(zip(*([cell.strip() for cell in line.split("|")[1:-1]] for line in lines), strict=True))
+
+
+def test_shows_only_figures_that_were_measured(tmp_path, measured):
+    table = columns_of(write_card(tmp_path, make_config(), frontier=measured))
+    assert table["accepted, ratio to threshold 0"] == "1.50 (0.80 to 0.90)"
+    assert not any("lost" in title or "target alone" in title or title.startswith("tokens/s,") for title in table)
+    fields = {"speed_ratio_to_target": 1.25, "speed_ratio_to_lossless": 1.1, "lost_share": 0.02}
+    intervals = {f"{name}_interval": (0.01, 2.0) for name in fields}
+    point = replace(measured.points[0], **fields, **intervals)
+    table = columns_of(write_card(tmp_path, make_config(), frontier=replace(measured, points=[point])))
+    assert table["tokens/s, ratio to the target alone"] == "1.25 (0.01 to 2.00)"
+    assert table["tokens/s, ratio to threshold 0"] == "1.10 (0.01 to 2.00)"
+    assert table["right answers lost (%)"] == "2.0 (1.0 to 200.0)"
+
+
+def test_notes_stand_under_the_table(tmp_path, measured):
+    assert "- head, threshold 0.1:" not in write_card(tmp_path, make_config(), frontier=measured).content
+    other = replace(measured, settings=measured.settings | {"n": 12, "judge_tasks": {"head": "sums"}})
+    lines = write_card(tmp_path, make_config(), frontier=other).content.splitlines()
+    assert "- head, threshold 0.1: made for sums, 10 questions" in lines
+    assert lines.index("- head, threshold 0.1: made for sums, 10 questions") > lines.index("## Measured")
 
 
 def test_reads_the_folder(tmp_path, measured):

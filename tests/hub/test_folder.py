@@ -46,6 +46,7 @@ def folder(tmp_path):
             "a.html",
         ),
         *("labels/manifest.json", "labels/config.json", "labels/prompts/00000000.parquet", "features/index.json"),
+        *("answers/evaluate-0f/settings.json", "answers/evaluate-0f/answers.jsonl", "answers/README.md"),
         *("runs/events.out.tfevents.1", "checkpoint/model.safetensors", ".judge.tmp/README.md"),
     ):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)

@@ -1,5 +1,6 @@
 """Labelling with Ray gives the same store as labelling locally, even when processes are killed."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -267,6 +268,7 @@ def test_a_killed_driver_leaves_only_labels(tmp_path, expected):
 
 def test_without_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "hf_autojudge.labeling.ray")
-    with pytest.raises(ImportError, match=r"pip install 'hf_autojudge\[ray\]'"):
-        import hf_autojudge.labeling.ray  # noqa: F401
+    for module in ("hf_autojudge.cluster", "hf_autojudge.labeling.ray", "hf_autojudge.evaluation.ray"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        with pytest.raises(ImportError, match=r"pip install 'hf_autojudge\[ray\]'"):
+            importlib.import_module(module)

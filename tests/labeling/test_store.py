@@ -42,6 +42,32 @@ def test_round_trip_in_order(tmp_path):
     assert again.load()["index"][:] == [0, 2, 4]
 
 
+def test_answers_cut_off_at_the_limit_are_counted(tmp_path):
+    store = LabelStore(tmp_path, SETTINGS)
+    for index, reference in enumerate(([5, 5, 5, 5, 5], [5, 5, 5, 5, 2], [5, 2], [5, 5, 5, 5, 7])):
+        store.add(index, LabelledPrompt([1], [], reference, reference))
+    assert store.num_cut_off({2}) == 2 and store.num_cut_off({2, 7}) == 1 and store.num_cut_off(()) == 3
+    annotated = LabelStore(tmp_path / "annotated", SETTINGS | {"max_new_tokens": None})
+    annotated.add(0, LabelledPrompt([1], [], [5] * 5, [5] * 5))
+    assert annotated.num_cut_off({2}) == 0
+
+
+def test_cut_off_answers_are_told_once_at_the_end(tmp_path, caplog):
+    samples = [{"ids": [3 + i, 4, 5]} for i in range(4)]
+    pair = make_pair("llama", 3)
+    task = Task("t", lambda sample, _: sample["ids"], lambda *_: True, None, 40)
+    texts = SimpleNamespace(decode=lambda ids, skip_special_tokens: "")
+    for limit, count in ((2, 4), (1, 1)):
+        store = label_samples(*pair, texts, task, samples[:count], tmp_path / str(limit), max_new_tokens=limit)
+        (message,) = [record.getMessage() for record in caplog.records if "cut off" in record.getMessage()]
+        assert message.startswith(f"{count} of {count} answers of the target were cut off at max_new_tokens = {limit}")
+        assert "--max-new-tokens" in message and store.num_cut_off({2}) == count
+        caplog.clear()
+    pair[0].generation_config.eos_token_id = list(range(48))  # every answer ends with its first token
+    label_samples(*pair, texts, task, samples, tmp_path / "whole")
+    assert not any("cut off" in record.getMessage() for record in caplog.records)
+
+
 def test_an_incomplete_file_counts_as_not_labelled(tmp_path):
     store = LabelStore(tmp_path, SETTINGS)
     for index in range(4):

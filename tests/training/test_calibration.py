@@ -1,9 +1,14 @@
-"""The table's counts are right."""
+"""The table's counts are right, and a target that is almost always wrong draws a warning."""
+
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from hf_autojudge.training import calibration_table
+from hf_autojudge.evaluation import Frontier, Questions
+from hf_autojudge.evaluation.strategies import EXACT
+from hf_autojudge.training import calibrate_threshold, calibration, calibration_table
 
 
 def test_the_table_counts():
@@ -30,3 +35,23 @@ def test_importances_that_round_to_one():
 def test_the_table_needs_both_classes():
     with pytest.raises(ValueError, match="0 important of 5"):
         calibration_table(torch.rand(5), torch.zeros(5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("right", "cut_off", "n", "warns"),
+    [(1, 5, 10, False), (1, 0, 11, True), (0, 0, 1, True), (9, 5, 9, True), (9, 4, 9, False)],
+)
+def test_a_target_that_answers_badly_draws_a_warning(llama_pair, task, tokenizer, caplog, right, cut_off, n, warns):
+    """From the lossless answers."""
+    exact = Questions([1] * right + [0] * (n - right), [8] * n, [4] * n, [], [1] * cut_off + [0] * (n - cut_off))
+    better = Questions([1] * n, [8] * n, [4] * n, [], [0] * n)
+    point = SimpleNamespace(name="judge", threshold=0.5)
+    measured = Frontier([point], {EXACT: exact, "judge": better}, {"max_new_tokens": 8})
+    head = SimpleNamespace(config=SimpleNamespace(thresholds=[]))
+    arguments = (*llama_pair, tokenizer, task, [])
+    with patch.object(calibration, "measure_frontier", return_value=measured):
+        calibrate_threshold(*arguments, head, thresholds=[0.5])
+    figures = (
+        f"{right} of {n} validation prompts rightly, and {cut_off} of its answers were cut off at max_new_tokens = 8"
+    )
+    assert [figures in record.getMessage() for record in caplog.records] == [True] * warns

@@ -105,7 +105,7 @@ def test_a_head_is_measured_at_its_own_threshold(llama_pair, task, tokenizer, he
         assert row["accuracy_drop"] == (sum(exact) - sum(judged)) / len(samples)
 
 
-def test_what_cannot_change_a_choice_is_not_measured(llama_pair, task, tokenizer, right_samples, tmp_path):
+def test_what_cannot_change_a_choice_is_not_measured(llama_pair, task, tokenizer, right_samples, tmp_path, caplog):
     """The loosest setting answers the first two batches only, and nothing after a failure is measured."""
     grids = {"top-k": [(f"k = {k}", TopKRule(k)) for k in (1, 50, 60)]}
     arguments = (*llama_pair, tokenizer, task, right_samples)
@@ -120,6 +120,7 @@ def test_what_cannot_change_a_choice_is_not_measured(llama_pair, task, tokenizer
     assert choice.rows[1]["accuracy_drop"] == sum(first) / 4
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     asked = Counter(line["judge"] for line in lines)
+    assert "6 of 6 validation prompts rightly, and 6 of its answers were cut off at max_new_tokens = 8" in caplog.text
     assert asked == {"threshold 0": len(right_samples), "top-k, k = 1": len(right_samples), "top-k, k = 50": 4}
 
 

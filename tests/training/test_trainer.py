@@ -17,6 +17,7 @@ import hf_autojudge
 from hf_autojudge import AutoJudgeHead, TopKRule
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
+from hf_autojudge.evaluation.decoder import Decoder
 from hf_autojudge.training import (
     DraftLengthChoice,
     JudgeTrainer,
@@ -126,6 +127,46 @@ def test_another_trainer_goes_on_from_the_folder(trained, pair):
     assert {"plain greedy", "threshold 0", "AutoJudge, threshold 0.5", "top-2"} <= {p.name for p in frontier.points}
     assert json.loads((folder / "frontier.json").read_text())["settings"]["n"] == 2
     assert (folder / "frontier.png").exists()
+
+
+@pytest.mark.parametrize(("verb", "calls"), [("calibrate", 3), ("evaluate", 7)])  # each strategy warms up first
+def test_a_stopped_run_goes_on_and_other_settings_start_anew(trained, pair, tmp_path, verb, calls):
+    def run(stop_after=None, **options):
+        """Which strategies answered how many prompts, until the run was stopped."""
+        decoded = []
+
+        def decode(self, strategy, prompts, original=Decoder.decode):
+            if len(decoded) == stop_after:
+                raise KeyboardInterrupt
+            decoded.append((strategy.name, len(prompts)))
+            return original(self, strategy, prompts)
+
+        args = SMALL | {"thresholds": [0.5], "max_new_tokens": 12, "output_dir": str(tmp_path)} | options
+        head = AutoJudgeHead.from_pretrained(trained[2])
+        made = JudgeTrainer(*pair, word_problems_task(), JudgeTrainingArguments(**args), judge=head)
+        with patch.object(Decoder, "decode", decode):
+            if stop_after is None:
+                getattr(made, verb)()
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    getattr(made, verb)()
+        return decoded
+
+    def folders():
+        return sorted(tmp_path.glob(f"answers/{verb}-*"))
+
+    run(stop_after=calls)
+    (folder,) = folders()
+    kept = (folder / "answers.jsonl").read_text()
+    assert kept
+    run()
+    whole = (folder / "answers.jsonl").read_text()
+    assert whole.startswith(kept) and len(whole) > len(kept)
+    assert run() == [] and folders() == [folder]  # nothing is missing
+    more = {"max_validation_samples": 3, "max_test_samples": 3}
+    assert 0 < sum(n for _, n in run(**more)) < 3 * len(run(max_new_tokens=11, **more))
+    assert len(folders()) == 2 and (folder / "answers.jsonl").read_text().startswith(whole)
+    assert not (tmp_path / "answers" / "config.json").exists()
 
 
 class Recorder(TrainerCallback):

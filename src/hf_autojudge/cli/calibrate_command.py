@@ -22,6 +22,7 @@ from hf_autojudge.training import JudgeTrainingArguments
         *("output_dir", "max_accuracy_drop", "confidence", "max_new_tokens", "num_assistant_tokens"),
         *("tune_draft_length", "seed", "report_to", "run_name", "push_to_hub", "hub_model_id", "hub_private_repo"),
         max_samples="max_validation_samples",
+        batch_size="eval_batch_size",
         threshold="thresholds",
     ),
 )
@@ -33,7 +34,10 @@ def calibrate(
         str | None, typer.Option(help="Folder or Hub repository of the judge. Default: the output folder.")
     ] = None,
 ) -> None:
-    """Choose the judge's threshold by task accuracy on validation samples, and write it into the judge."""
+    """Choose the judge's threshold by task accuracy on validation samples, and write it into the judge.
+
+    Answers are kept in `answers` in the output folder: a killed run with the same settings goes on from there.
+    """
     trainer = load_trainer(args, models, task, judge)
     choice = trainer.calibrate()
     console.print(choice.reason)

@@ -37,16 +37,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Also measure a rule: topk:4, kl:0.5, typical, ... Repeatable. Default: none."),
     ] = None,
-    answers_dir: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder that keeps the answers as they come: a killed run with the same settings resumes there, and "
-            "further rules are added to it. Default: none."
-        ),
-    ] = None,
 ) -> None:
-    """Measure accuracy against speed on the test samples: both models alone, assisted generation, the judge, rules."""
+    """Measure accuracy against speed on the test samples: both models alone, assisted generation, the judge, rules.
+
+    Answers are kept in `answers` in the output folder: a killed run with the same settings goes on from there, and
+    further rules are added. Delete it to measure again.
+    """
     rules = {name: parse_rule(name) for name in rule or []}
-    frontier = load_trainer(args, models, task, judge).evaluate(rules, answers_dir)
+    frontier = load_trainer(args, models, task, judge).evaluate(rules)
     console.print(frontier.table())
     console.print(f"Written to {args.output_dir}: frontier.json, frontier.png, README.md")

@@ -15,6 +15,7 @@ from hf_autojudge.judges import ExactMatchRule, TopKRule
 from hf_autojudge.judges.configuration_autojudge import FEATURES
 from hf_autojudge.labeling import label_samples
 from hf_autojudge.training import calibrate_threshold, fit_store
+from hf_autojudge.training.disjoint import prompt_digests
 
 LABEL_SHARE, CALIBRATE_SHARE, EVALUATE_SHARE = 0.3, 0.25, 0.38  # of the time; the rest is for loading and fitting
 MAX_SAMPLES = 5000
@@ -48,12 +49,13 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
 
     console.rule("3. calibrate: which threshold keeps the task's accuracy?")
     thresholds = [row["threshold"] for row in result.head.config.thresholds if row["recall"] >= 0.7]
+    samples = task.load("validation", MAX_SAMPLES)
     choice, measured = calibrate_threshold(
         target,
         draft,
         tokenizer,
         task,
-        task.load("validation", MAX_SAMPLES),
+        samples,
         result.head,
         MAX_ACCURACY_DROP,
         CONFIDENCE,
@@ -62,7 +64,11 @@ def run_demo(out: Path, seconds: float, num_assistant_tokens: int, console: Cons
     )
     console.print(choice.reason)
     result.head.config.threshold = choice.threshold
-    calibration = asdict(choice) | {"settings": measured.settings}
+    asked = samples[: measured.settings["n"]]  # in the given time
+    calibration = asdict(choice) | {
+        "settings": measured.settings,
+        "validation_prompts": prompt_digests(asked, task, tokenizer),
+    }
     fit = result.metrics() | {"labels": store.settings}
     save_judge(judge_folder, result.head, fit=fit, calibration=calibration)
 

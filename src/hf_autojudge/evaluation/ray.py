@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
+from hf_autojudge.cluster import Load, connection, original_errors, ray, worker_resources
 from hf_autojudge.evaluation.answering import Answerer
 from hf_autojudge.evaluation.answers import Answer, AnswerStore
 from hf_autojudge.evaluation.benchmark import evaluation_progress
@@ -16,7 +17,6 @@ from hf_autojudge.evaluation.run import Run, describe_run
 from hf_autojudge.evaluation.schedule import Block, Schedule
 from hf_autojudge.evaluation.strategies import decoding_strategies, name_judges
 from hf_autojudge.judges import Judge
-from hf_autojudge.labeling.ray import Load, _connection, ray
 from hf_autojudge.tasks.base import Sample, Task
 
 MAX_ATTEMPTS = 3  # at the same block
@@ -63,10 +63,9 @@ def measure_frontier_with_ray(
     named = name_judges(judges)
     strategies = decoding_strategies(named, thresholds, baselines)
     numbers = (max_new_tokens, num_assistant_tokens, assistant_confidence_threshold)
-    with _connection(workers * cpus_per_worker), _ray_errors():
-        if gpus_per_worker is None:
-            gpus_per_worker = min(1.0, ray.cluster_resources().get("GPU", 0))
-        resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
+    kept = "a folder would keep the answers" if folder is None else f"{folder} keeps the answers so far"
+    with connection(workers * cpus_per_worker), original_errors(kept):
+        resources = worker_resources(cpus_per_worker, gpus_per_worker)
         run = ray.get(ray.remote(**resources)(_describe).remote(load, task, samples, named, *numbers))
         schedule = Schedule(strategies, len(samples), run.possible_batch_size(batch_size), num_timed, seed)
         store = AnswerStore(folder, run.settings, named, run.prompts)
@@ -119,16 +118,3 @@ def _answered(
     finally:
         for worker in pool:
             ray.kill(worker)
-
-
-@contextmanager
-def _ray_errors() -> Iterator[None]:
-    """Raise an error of the caller's functions in place of the Ray error around it, and Ray's own as one sentence."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
-            raise cause from error
-        reason = str(cause or error).strip().split("\n")[0]
-        raise RuntimeError(f"Ray's workers failed ({reason}); a folder keeps the answers so far.") from error

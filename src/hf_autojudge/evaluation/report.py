@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from hf_autojudge.provenance import read_json, replacing
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Interval = tuple[float, float]
+TABLE_WIDTH = 116  # columns of text
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,17 @@ class Frontier:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no frontier ({error!r}); write it with Frontier.to_json.") from error
 
+    def __str__(self) -> str:
+        """The table as plain text, so that `print(frontier)` shows it."""
+        from rich.console import Console
+
+        console = Console(file=StringIO(), width=TABLE_WIDTH, color_system=None)
+        with console.capture() as printed:
+            console.print(self.table())
+        return "\n".join(line.rstrip() for line in printed.get().splitlines())
+
     def table(self) -> Table:
-        """A table for the terminal, for `rich.print`; 116 columns wide."""
+        """A table for the terminal, for `rich.print`; 116 columns wide. As plain text: `print(frontier)`."""
         from hf_autojudge.evaluation.table import frontier_table  # rich is slow to import
 
         return frontier_table(self)

@@ -9,7 +9,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_autojudge.evaluation.report import Frontier, Interval
+from hf_autojudge.evaluation.report import Frontier, Point
+from hf_autojudge.evaluation.table import notes
 from hf_autojudge.evaluation.threshold_labels import threshold_labels
 from hf_autojudge.judges import AutoJudgeConfig
 from hf_autojudge.judges.configuration_autojudge import SCALARS, reads_draft
@@ -18,6 +19,16 @@ from hf_autojudge.provenance import read_json, replacing
 PLOT = "frontier.png"
 EMBEDDED = "hf_autojudge/embedded-"  # names of the pair that ships with the package, which are not on the Hub
 TEMPLATE = Path(__file__).with_name("card_template.md")
+COLUMNS = (  # of the frontier's table: the field of `Point`, the title, a factor and a format
+    ("accuracy", "accuracy (%)", 100, ".1f"),
+    ("accuracy_difference", "difference to {reference}", 100, "+.1f"),
+    ("lost_share", "right answers lost (%)", 100, ".1f"),
+    ("accepted", "accepted per target call", 1, ".2f"),
+    ("accepted_ratio", "accepted, ratio to threshold 0", 1, ".2f"),
+    ("tokens_per_second", "tokens/s", 1, ".1f"),
+    ("speed_ratio_to_lossless", "tokens/s, ratio to threshold 0", 1, ".2f"),
+    ("speed_ratio_to_target", "tokens/s, ratio to the target alone", 1, ".2f"),
+)
 
 
 def write_card(
@@ -185,31 +196,14 @@ def _frontier_section(frontier: Frontier | None, has_plot: bool) -> str:
             f"most {s['max_new_tokens']} new tokens, {s['dtype']} on {s['device_name']}. "
             "95% bootstrap intervals over questions."
         )
-        header = (
-            "strategy",
-            "accuracy (%)",
-            f"difference to {s['reference']}",
-            "right answers lost (%)",
-            "accepted per target call",
-            "tokens/s",
-        )
-        rows = [
-            (
-                p.name,
-                _with_interval(100 * p.accuracy, p.accuracy_interval, 100, ".1f"),
-                _with_interval(100 * p.accuracy_difference, p.accuracy_difference_interval, 100, "+.1f"),
-                _with_interval(_percent(p.lost_share), p.lost_share_interval, 100, ".1f"),
-                _with_interval(p.accepted, p.accepted_interval, 1, ".2f"),
-                _with_interval(p.tokens_per_second, p.tokens_per_second_interval, 1, ".1f"),
-            )
-            for p in frontier.points
-        ]
+        # A column that no point has, for instance a ratio to baselines that were not run, is left out
+        columns = [c for c in COLUMNS if any(getattr(point, c[0]) is not None for point in frontier.points)]
+        header = ["strategy", *(title.format(**s) for _, title, _, _ in columns)]
+        rows = [[point.name, *(_cell(point, *column) for column in columns)] for point in frontier.points]
         parts.append(markdown_table(header, rows))
+        if remarks := [f"- {p.name}: {', '.join(found)}" for p in frontier.points if (found := notes(frontier, p))]:
+            parts.append("\n".join(remarks))
     return "\n\n".join(parts)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def _label(threshold: float, rows: Sequence[Mapping[str, float]]) -> str:
@@ -218,7 +212,9 @@ def _label(threshold: float, rows: Sequence[Mapping[str, float]]) -> str:
     return threshold_labels([*shown, threshold])[-1]
 
 
-def _with_interval(value: float | None, interval: Interval | None, factor: float, form: str) -> str:
+def _cell(point: Point, name: str, _title: str, factor: float, form: str) -> str:
+    """A figure of a point, of [`COLUMNS`], and its interval; a dash if it does not apply."""
+    value, interval = getattr(point, name), getattr(point, f"{name}_interval")
     if value is None or interval is None:
         return "–"
-    return f"{value:{form}} ({factor * interval[0]:{form}} to {factor * interval[1]:{form}})"
+    return f"{factor * value:{form}} ({factor * interval[0]:{form}} to {factor * interval[1]:{form}})"

@@ -34,7 +34,7 @@ def push_judge(
     commit_message: str = "Upload judge",
 ) -> str:
     """Upload a judge's folder to a model repository of the Hub: the judge, its reports and its card, and nothing else
-    (no labels, features or logs). Creates the repository if it does not exist.
+    (no labels, features, answers or logs). Creates the repository if it does not exist.
 
     A card that is in the folder is uploaded as it is. To name the repository in its usage code, write it with
     `write_card(folder, repo_id=repo_id)` before. A folder without a card gets one.

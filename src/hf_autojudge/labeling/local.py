@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +20,8 @@ from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.progress import Progress
 from hf_autojudge.provenance import model_names
 from hf_autojudge.tasks.base import Sample, Task
+
+logger = logging.getLogger(__name__)
 
 
 def label_samples(
@@ -83,7 +86,20 @@ def label_samples(
                 on_prompt(state)
             if seconds is not None and state.seconds > seconds:
                 break
+    warn_of_cut_off_answers(store, pair.end_tokens)
     return store
+
+
+def warn_of_cut_off_answers(store: LabelStore, end_tokens: Collection[int]) -> None:
+    """Say how many answers reached the length limit, if any did: their outcomes may be missing."""
+    if cut := store.num_cut_off(end_tokens):
+        logger.warning(
+            "%d of %d answers of the target were cut off at max_new_tokens = %d, so their outcomes may be missing; "
+            "raise it (--max-new-tokens) and label into another folder.",
+            cut,
+            len(store.done()),
+            store.settings["max_new_tokens"],
+        )
 
 
 def check_right_answers(method: LabelingMethod, task: Task, samples: Sequence[Sample]) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_autojudge.cluster import Load, connection, original_errors, ray, worker_resources
 from hf_autojudge.labeling.local import (
     check_right_answers,
     labeling_progress,
     make_job,
     samples_to_label,
     store_settings,
+    warn_of_cut_off_answers,
 )
 from hf_autojudge.labeling.methods.autojudge import AutoJudge
 from hf_autojudge.labeling.methods.base import LabelingMethod
@@ -27,15 +28,6 @@ from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.store import LabelStore
 from hf_autojudge.tasks.base import Sample, Task
-
-try:
-    import ray
-    import ray.data
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError as error:
-    raise ImportError(f"Labelling on a cluster needs Ray ({error}): pip install 'hf_autojudge[ray]'") from error
-
-Load = Callable[[], tuple[Any, Any, Any]]
 
 MAX_BATCHES_PER_BLOCK = 4  # the last prompts of a block do not fill a batch, so a block should hold several
 MIN_BLOCKS_PER_WORKER = 4  # lets fast workers take over blocks from slow ones
@@ -104,11 +96,10 @@ def label_samples_with_ray(
     check_right_answers(method, task, samples)
     max_new_tokens = task.max_new_tokens if max_new_tokens is None else max_new_tokens
     folder = Path(folder).absolute()
-    with _connection(workers * cpus_per_worker), _original_errors(folder):
-        if gpus_per_worker is None:
-            gpus_per_worker = min(1.0, ray.cluster_resources().get("GPU", 0))
-        resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
-        settings, tokenizer = ray.get(ray.remote(**resources)(_describe).remote(load, task, max_new_tokens, method))
+    with connection(workers * cpus_per_worker), original_errors(f"{folder} keeps the labels so far"):
+        resources = worker_resources(cpus_per_worker, gpus_per_worker)
+        described = ray.remote(**resources)(_describe).remote(load, task, max_new_tokens, method)
+        settings, tokenizer, ends = ray.get(described)
         run = {"batch_size": batch_size, "rows": len(samples), "workers": workers, "ray": ray.__version__}
         store = LabelStore(folder, settings, run)
         prompts = {
@@ -130,6 +121,7 @@ def label_samples_with_ray(
                 state.add(index, result)
                 if on_prompt is not None:
                     on_prompt(state)
+        warn_of_cut_off_answers(store, ends)
         return store
 
 
@@ -154,10 +146,12 @@ class _Failure:
     traceback: str
 
 
-def _describe(load: Load, task: Task, max_new_tokens: int, method: LabelingMethod) -> tuple[dict[str, Any], Any]:
-    """The store's settings, which only a machine that loads the models knows, and the tokenizer."""
+def _describe(
+    load: Load, task: Task, max_new_tokens: int, method: LabelingMethod
+) -> tuple[dict[str, Any], Any, frozenset[int]]:
+    """The store's settings, which only a machine that loads the models knows, the tokenizer and the end tokens."""
     target, draft, tokenizer = load()
-    return store_settings(target, draft, task.name, max_new_tokens, method), tokenizer
+    return store_settings(target, draft, task.name, max_new_tokens, method), tokenizer, Pair(target, draft).end_tokens
 
 
 def _label_blocks(
@@ -166,7 +160,9 @@ def _label_blocks(
     """The results of all prompts, as blocks finish."""
     indices = list(work.prompts)
     blocks = [{"indices": indices[first : first + block_size]} for first in range(0, len(indices), block_size)]
-    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    this_node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
     attempts = ray.remote(num_cpus=0, scheduling_strategy=this_node)(_Attempts).remote()
     data = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     data.context.enable_progress_bars = False
@@ -225,37 +221,3 @@ class _Attempts:
     def begin(self, prompts: tuple[int, ...]) -> int:
         self.begun[prompts] += 1
         return self.begun[prompts]
-
-
-@contextmanager
-def _connection(cpus: float) -> Iterator[None]:
-    """A quiet connection to Ray, closed again if it was opened here."""
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    started = not ray.is_initialized()
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if started and os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    elif started:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=math.ceil(cpus), include_dashboard=False, **quiet)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if started:
-            ray.shutdown()
-
-
-@contextmanager
-def _original_errors(folder: Path) -> Iterator[None]:
-    """Raise an error of the caller's functions in place of the Ray error around it, and Ray's own as one sentence."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
-            raise cause from error
-        reason = str(cause or error).strip().split("\n")[0]
-        raise RuntimeError(f"Ray's workers failed ({reason}); {folder} keeps the labels so far.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -134,6 +135,12 @@ class LabelStore:
             )
             for row in self.load().to_list()
         ]
+
+    def num_cut_off(self, end_tokens: Collection[int]) -> int:
+        """How many of the target's answers have `max_new_tokens` tokens and no end token. 0 for annotated answers."""
+        limit = self.settings.get("max_new_tokens")
+        references = (table["reference"][0].as_py() for table in self._tables().values())
+        return sum(len(tokens) == limit and tokens[-1] not in end_tokens for tokens in references)
 
     def _tables(self) -> dict[int, pa.Table]:
         """The readable files' tables, by ascending index."""

@@ -96,8 +96,8 @@ class JudgeTrainingArguments:
 
     eval_batch_size: int = _field(
         16,
-        "Number of samples answered at the same time, to calibrate and to evaluate; tokens/s are measured on up to 16 "
-        "samples, one at a time. With 1, on all.",
+        "Number of samples answered at the same time, to calibrate and to evaluate; in float32 the answers do not "
+        "depend on it. Evaluate measures tokens/s on up to 16 samples, one at a time; with 1, on all.",
     )
 
     report_to: str | list[str] = _field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,10 @@ from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.training.choosing import ThresholdChoice, check_limits, choose_threshold
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
+FEW_RIGHT, MANY_CUT_OFF = 0.1, 0.5  # shares of the target's answers: fewer right or more cut off draw a warning
 RECALLS = (1.0, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
+
+logger = logging.getLogger(__name__)
 
 
 def calibration_table(
@@ -102,6 +106,19 @@ def calibrate_threshold(
         baselines=False,
         **frontier_options,
     )
+    warn_if_it_means_little(measured)
     correct = {p.threshold: measured.questions[p.name].correct for p in measured.points if p.threshold is not None}
     baseline = measured.questions[EXACT].correct
     return choose_threshold(correct, baseline, max_accuracy_drop, confidence), measured
+
+
+def warn_if_it_means_little(measured: Frontier) -> None:
+    """Say so if the target has few right answers to lose, or rarely finishes an answer."""
+    exact = measured.questions[EXACT]
+    n, right, cut_off = len(exact.correct), sum(exact.correct), sum(exact.capped)
+    if right < n * FEW_RIGHT or cut_off > n * MANY_CUT_OFF:
+        logger.warning(
+            "The target itself answers %d of %d validation prompts rightly, and %d of its answers were cut off at "
+            "max_new_tokens = %d, so the choice means little; check the task and raise max_new_tokens.",
+            *(right, n, cut_off, measured.settings["max_new_tokens"]),
+        )

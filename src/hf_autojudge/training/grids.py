@@ -11,10 +11,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_autojudge.decoding.candidates import DraftLength
-from hf_autojudge.evaluation import measure_frontier
+from hf_autojudge.evaluation import Frontier, measure_frontier
 from hf_autojudge.evaluation.strategies import EXACT
 from hf_autojudge.judges import ExactMatchRule, Judge, at_threshold
 from hf_autojudge.tasks.base import Sample, Task
+from hf_autojudge.training.calibration import warn_if_it_means_little
 from hf_autojudge.training.choosing import cannot_pass, check_limits, choose_setting
 
 Grid = Sequence[tuple[str, Judge]]
@@ -107,8 +108,8 @@ def calibrate_judges(
 
     with TemporaryDirectory() as temporary:
 
-        def measure(judges: Mapping[str, Judge], n: int) -> dict[str, list[int]]:
-            frontier = measure_frontier(
+        def measure(judges: Mapping[str, Judge], n: int) -> Frontier:
+            return measure_frontier(
                 target,
                 draft,
                 tokenizer,
@@ -124,9 +125,10 @@ def calibrate_judges(
                 folder=temporary if folder is None else folder,
                 progress=progress,
             )
-            return {name: answers.correct for name, answers in frontier.questions.items()}
 
-        baseline = measure({}, len(samples))[EXACT]
+        exact = measure({}, len(samples))
+        warn_if_it_means_little(exact)
+        baseline = exact.questions[EXACT].correct
         correct: dict[str, dict[str, list[int]]] = {name: {} for name in grids}
         testing = {name: grid[0] for name, grid in grids.items()}
         while testing:
@@ -135,11 +137,11 @@ def calibrate_judges(
             size = batch_size
             while undecided:
                 size = min(2 * size, len(samples))
-                answers = measure(undecided, size)
+                answers = measure(undecided, size).questions
                 for key in list(undecided):
                     name, label = labels[key]
-                    correct[name][label] = answers[key]
-                    failed = cannot_pass(answers[key], baseline, max_accuracy_drop, confidence)
+                    correct[name][label] = answers[key].correct
+                    failed = cannot_pass(answers[key].correct, baseline, max_accuracy_drop, confidence)
                     if not failed and size < len(samples):
                         continue
                     del undecided[key]

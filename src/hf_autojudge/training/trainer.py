@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,8 @@ from statistics import median_low
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from hf_autojudge.evaluation import Frontier, measure_frontier, plot_frontier
+from hf_autojudge.evaluation.identity import describe_judge, digest
+from hf_autojudge.evaluation.run import describe_run
 from hf_autojudge.hub import push_judge, save_judge, write_card
 from hf_autojudge.judges import AutoJudgeHead, Judge
 from hf_autojudge.labeling import LabelStore, label_samples
@@ -38,9 +40,11 @@ class JudgeTrainer:
     """Trains a judge for a pair of models and a task, as transformers' `Trainer` trains a model.
 
     Each verb reads what the verb before it has written to `args.output_dir`, so the verbs may run in different
-    processes, with this class or with `hf-autojudge`, which uses it. A killed run resumes: labelled prompts and
-    collected features are kept, and the answers of an `evaluate` with a folder; `fit`'s optimization and `calibrate`
-    start again. With `args.push_to_hub`, `fit`, `calibrate` and `evaluate` upload the judge.
+    processes, with this class or with `hf-autojudge`, which uses it. A killed run resumes: labelled prompts, collected
+    features and the answers of `calibrate` and `evaluate` are kept; only `fit`'s optimization starts again. With
+    `args.push_to_hub`, `fit`, `calibrate` and `evaluate` upload the judge.
+    Answers lie in `answers` in the output folder, in one folder for each judge and its settings: another judge, other
+    settings or another device start anew, a repeated run is read from there. Delete it to measure again.
 
     Args:
         target ([`PreTrainedModel`]): Decoder-only.
@@ -144,7 +148,6 @@ class JudgeTrainer:
         [`fit_store`]."""
         args = self.args
         made_with = LabelStore(args.labels_folder).settings
-        annotated = made_with["method"] == "annotated"
         with self._reporter.run():
             result = fit_store(
                 self.target,
@@ -155,7 +158,7 @@ class JudgeTrainer:
                 hidden_size=args.hidden_size,
                 soft_labels=args.soft_labels,
                 validation_share=args.validation_share,
-                balanced=annotated if args.balanced is None else args.balanced,
+                balanced=made_with["method"] == "annotated" if args.balanced is None else args.balanced,
                 seed=args.seed,
                 device=str(self.target.device),
             )
@@ -188,6 +191,7 @@ class JudgeTrainer:
                 num_assistant_tokens=args.num_assistant_tokens,
                 batch_size=args.eval_batch_size,
                 num_timed=1,  # the choice does not depend on tokens/s
+                folder=self._answers_folder("calibrate", samples),
                 seed=args.seed,
             )
             for step, row in enumerate(choice.rows):
@@ -214,10 +218,10 @@ class JudgeTrainer:
             *self._pair(), samples, self.judge, max_new_tokens=self.args.max_new_tokens, seed=self.args.seed
         )
 
-    def evaluate(self, judges: Mapping[str, Judge] | None = None, folder: str | os.PathLike | None = None) -> Frontier:
+    def evaluate(self, judges: Mapping[str, Judge] | None = None) -> Frontier:
         """Measure accuracy against speed on the test samples: the target and the draft alone, transformers' assisted
         generation, threshold 0, the judge at each threshold, and further `judges` by name. Writes `frontier.json`,
-        `frontier.png` and the card. With a `folder` the answers are kept there, and a killed evaluation resumes. See
+        `frontier.png` and the card. Further judges may be added later: only they are asked then. See
         [`measure_frontier`]. Test prompts that the judge was calibrated on are refused."""
         args = self.args
         samples = self._test_samples()
@@ -232,7 +236,7 @@ class JudgeTrainer:
                 max_new_tokens=args.max_new_tokens,
                 num_assistant_tokens=args.num_assistant_tokens,
                 batch_size=args.eval_batch_size,
-                folder=folder,
+                folder=self._answers_folder("evaluate", samples),
                 seed=args.seed,
             )
             for point in frontier.points:
@@ -249,6 +253,13 @@ class JudgeTrainer:
         plot_frontier(frontier, output_dir / "frontier.png", limit)
         self._publish()
         return frontier
+
+    def _answers_folder(self, verb: str, samples: Sequence[Sample]) -> Path:
+        """Where a verb keeps its answers: another folder for everything that would mix unlike answers."""
+        numbers = (self.args.max_new_tokens, self.args.num_assistant_tokens, None)
+        run = describe_run(*self._pair(), samples, {"": self.judge}, *numbers)
+        made_by = json.dumps([run.settings, run.machine["device_name"], describe_judge(self.judge)])
+        return Path(self.args.output_dir) / "answers" / f"{verb}-{digest(made_by.encode())}"
 
     def _test_samples(self) -> list[Sample]:
         """The test samples.
@@ -272,7 +283,7 @@ class JudgeTrainer:
                 self.push_to_hub()
 
     def push_to_hub(self, commit_message: str = "Upload judge") -> str:
-        """Upload the judge, its reports and its card, but not its labels, to `args.hub_model_id`; by default to a
+        """Upload the judge, its reports and its card, and nothing else, to `args.hub_model_id`; by default to a
         repository named like the output folder. Returns the address of the commit."""
         args = self.args
         return push_judge(
