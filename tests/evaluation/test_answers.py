@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hf_autojudge import KLRule, TopKRule
-from hf_autojudge.evaluation import Frontier, measure_frontier
+from hf_autojudge.evaluation import Frontier, measure_frontier, read_answers
 from hf_autojudge.evaluation.answers import Answer, AnswerStore
 from hf_autojudge.evaluation.decoder import Decoder
 from hf_autojudge.evaluation.identity import describe_judge, trained_for
@@ -76,6 +76,16 @@ def test_without_a_folder_answers_stay_in_memory(tmp_path, monkeypatch):
     store = opened(None)
     store.add([answer(0)])
     assert store.get(TOP_2, 0) == answer(0) and not list(tmp_path.iterdir())
+
+
+def test_kept_answers_are_read_by_anyone(tmp_path):
+    with pytest.raises(ValueError, match="holds no answers"):
+        read_answers(tmp_path)
+    opened(tmp_path).add([answer(0), answer(1, text="old"), answer(0, "head", 0.5)])
+    with (tmp_path / "answers.jsonl").open("a") as file:
+        file.write('{"judge": "unfinish\n')
+    opened(tmp_path).add([answer(1, text="new")])
+    assert read_answers(tmp_path) == [answer(0), answer(1, text="new"), answer(0, "head", 0.5)]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 200])

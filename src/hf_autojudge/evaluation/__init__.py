@@ -1,6 +1,7 @@
 """The fourth verb, evaluate: accuracy against speed, and single answers token by token."""
 
 from hf_autojudge.evaluation.acceptance_plot import plot_acceptance_by_position
+from hf_autojudge.evaluation.answers import Answer, read_answers
 from hf_autojudge.evaluation.benchmark import measure_frontier
 from hf_autojudge.evaluation.metrics import ACCEPTED_PER_TARGET_CALL, OUTCOME_ACCURACY, load_metric
 from hf_autojudge.evaluation.page import answer_page
@@ -11,6 +12,7 @@ from hf_autojudge.evaluation.trace import AnswerTrace, TokenTrace, trace_answer
 __all__ = [
     "ACCEPTED_PER_TARGET_CALL",
     "OUTCOME_ACCURACY",
+    "Answer",
     "AnswerTrace",
     "Frontier",
     "Point",
@@ -21,5 +23,6 @@ __all__ = [
     "measure_frontier",
     "plot_acceptance_by_position",
     "plot_frontier",
+    "read_answers",
     "trace_answer",
 ]

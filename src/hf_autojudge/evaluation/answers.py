@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,7 @@ class AnswerStore:
         if lines and not lines[-1].endswith(b"\n"):
             with self._path.open("ab") as file:
                 file.write(b"\n")
-        for line in lines:
-            try:
-                found = json.loads(line)
-                prompt, answer = found.pop("prompt"), Answer(**found)
-            except (ValueError, TypeError, KeyError, AttributeError):  # unfinished
-                continue
+        for prompt, answer in _parsed(lines):
             if answer.question < len(self._prompts) and prompt != self._prompts[answer.question]:
                 raise ValueError(
                     f"Question {answer.question} of {self._path.parent} had another prompt; choose another folder, or "
@@ -135,3 +130,29 @@ class AnswerStore:
                 break
             found.append(answer)
         return found
+
+
+def read_answers(folder: str | os.PathLike) -> list[Answer]:
+    """The answers that a run has kept, for instance to read their texts; of two to the same question, the later.
+
+    Args:
+        folder (`str` or `os.PathLike`): The one given to [`measure_frontier`].
+
+    Raises:
+        ValueError: If the folder holds no answers.
+    """
+    path = Path(folder) / "answers.jsonl"
+    if not path.exists():
+        raise ValueError(f"{folder} holds no answers (no {path.name}); pass it to measure_frontier as `folder` first.")
+    answers = (answer for _, answer in _parsed(path.read_bytes().splitlines()))
+    return list({(a.judge, a.threshold, a.question): a for a in answers}.values())
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[tuple[str, Answer]]:
+    """The digest of each prompt and its answer; lines that a killed process left unfinished are skipped."""
+    for line in lines:
+        try:
+            found = json.loads(line)
+            yield found.pop("prompt"), Answer(**found)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
