@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from hf_autojudge.cli.arguments import ModelArguments, TaskArguments
 from hf_autojudge.cli.loading import load_trainer
 from hf_autojudge.cli.options import Group, with_options
 from hf_autojudge.cli.output import console
+from hf_autojudge.hub.folder import PLOTS
 from hf_autojudge.judges import parse_rule
 from hf_autojudge.training import JudgeTrainingArguments
 
@@ -46,4 +48,5 @@ def evaluate(
     rules = {name: parse_rule(name) for name in rule or []}
     frontier = load_trainer(args, models, task, judge).evaluate(rules)
     console.print(frontier.table())
-    console.print(f"Written to {args.output_dir}: frontier.json, frontier.png, README.md")
+    written = [name for name in ("frontier.json", *PLOTS, "README.md") if (Path(args.output_dir) / name).exists()]
+    console.print(f"Written to {args.output_dir}: {', '.join(written)}")

@@ -66,7 +66,7 @@ def measure_frontier(
             the target's generation config, then the draft's, then the first judge that names a number, then 20.
         assistant_confidence_threshold (`float`, *optional*): Drafting stops after a candidate of a smaller
             probability, in [0, 1], for every strategy. By default that of the target's generation config, then the
-            draft's, then 0, which never stops.
+            draft's, then the first judge's that names one, then 0, which never stops.
         baselines (`bool`, *optional*, defaults to `True`): Also run plain greedy decoding of the target and of the
             draft, each alone, and transformers' own assisted generation. Exact matching in our own loop ("threshold
             0") always runs.

@@ -13,7 +13,8 @@ from hf_autojudge.judges import AutoJudgeHead
 from hf_autojudge.provenance import replacing_files, write_json
 
 JUDGE = ("config.json", "model.safetensors")
-REPORTS = ("README.md", "fit.json", "calibration.json", "frontier.json", PLOT, "reliability.png")
+PLOTS = (PLOT, "acceptance.png", "reliability.png")
+REPORTS = ("README.md", "fit.json", "calibration.json", "frontier.json", *PLOTS)
 
 
 def save_judge(folder: str | os.PathLike, head: AutoJudgeHead, **reports: dict[str, Any]) -> None:

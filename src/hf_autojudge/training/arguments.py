@@ -46,7 +46,9 @@ class JudgeTrainingArguments:
     )
     max_new_tokens: int | None = _field(None, "Maximum length of an answer, in tokens. Default: the task's.")
     num_assistant_tokens: int | None = _field(
-        None, "Number of candidate tokens in a round. Default: the models', then the judge's, then 20."
+        None,
+        "Number of candidate tokens in a round; calibrate stores it in the judge. Default: the models', then the "
+        "judge's, then 20.",
     )
     tune_draft_length: bool = _field(
         False,
@@ -91,7 +93,9 @@ class JudgeTrainingArguments:
     )
     confidence: float = _field(0.9, "One-sided confidence that the drop is not larger, between 0.5 and 1.")
     thresholds: list[float] | None = _field(
-        None, "Thresholds to measure, importance between 0 and 1. Default: those of the judge's table, and its own."
+        None,
+        "Thresholds to measure, importance between 0 and 1. Default: those of the judge's table, in evaluate its own, "
+        "too.",
     )
 
     eval_batch_size: int = _field(

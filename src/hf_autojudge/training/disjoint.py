@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
+from hf_autojudge.judges import AutoJudgeHead
+from hf_autojudge.provenance import read_json
 from hf_autojudge.tasks.base import Sample, Task
 
 
@@ -14,6 +19,19 @@ def prompt_digests(samples: Sequence[Sample], task: Task, tokenizer: PreTrainedT
     """For each sample, 16 hexadecimal digits that stand for its prompt's token ids."""
     prompts = (",".join(map(str, task.prompt(sample, tokenizer))) for sample in samples)
     return [hashlib.sha256(prompt.encode()).hexdigest()[:16] for prompt in prompts]
+
+
+def calibrated_on(folder: str | os.PathLike, judge: AutoJudgeHead) -> list[str]:
+    """Digests of the prompts that a judge was calibrated on, as recorded in a folder and where the judge was loaded
+    from; none if nothing is recorded, or the Hub cannot be reached."""
+    reports, source = [Path(folder) / "calibration.json"], judge.name_or_path
+    if source and not Path(source).is_dir():
+        silent = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
+        cached = cached_file(source, "calibration.json", revision=judge.config._commit_hash, **silent)
+        reports += [Path(cached)] if cached else []
+    elif source:
+        reports.append(Path(source) / "calibration.json")
+    return [digest for path in reports if path.exists() for digest in read_json(path).get("validation_prompts", [])]
 
 
 def check_digests(validation: Iterable[str], test: Sequence[str]) -> None:

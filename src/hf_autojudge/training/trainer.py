@@ -11,7 +11,7 @@ from statistics import median_low
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from hf_autojudge.evaluation import Frontier, measure_frontier, plot_frontier
+from hf_autojudge.evaluation import Frontier, measure_frontier, plot_acceptance_by_position, plot_frontier
 from hf_autojudge.evaluation.identity import describe_judge, digest
 from hf_autojudge.evaluation.run import describe_run
 from hf_autojudge.hub import push_judge, save_judge, write_card
@@ -23,7 +23,7 @@ from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.training.arguments import JudgeTrainingArguments
 from hf_autojudge.training.calibration import calibrate_threshold
 from hf_autojudge.training.choosing import ThresholdChoice
-from hf_autojudge.training.disjoint import check_digests, prompt_digests
+from hf_autojudge.training.disjoint import calibrated_on, check_digests, prompt_digests
 from hf_autojudge.training.fitting import FitResult
 from hf_autojudge.training.from_store import fit_store
 from hf_autojudge.training.reliability import plot_reliability
@@ -164,7 +164,7 @@ class JudgeTrainer:
             )
             for step, row in enumerate(result.grid):
                 self._reporter.log(step, {f"fit/{name}": value for name, value in row.items()})
-        for report in ("calibration.json", "frontier.json", "frontier.png"):
+        for report in ("calibration.json", "frontier.json", "frontier.png", "acceptance.png"):
             (Path(args.output_dir) / report).unlink(missing_ok=True)
         self._judge = result.head
         save_judge(args.output_dir, result.head, fit=result.metrics() | {"labels": made_with})
@@ -174,7 +174,8 @@ class JudgeTrainer:
 
     def calibrate(self) -> ThresholdChoice:
         """Choose the judge's threshold by task accuracy on the validation samples, and write it into the judge. See
-        [`calibrate_threshold`]. With `args.tune_draft_length`, choose the draft length first: the accuracy holds for
+        [`calibrate_threshold`]. A given `args.num_assistant_tokens` is written into it, too. With
+        `args.tune_draft_length`, choose the draft length first: the accuracy holds for
         the draft length that it is measured with. See [`tune_draft_length`]."""
         args = self.args
         samples = self.task.load("validation", args.max_validation_samples)
@@ -197,6 +198,8 @@ class JudgeTrainer:
             for step, row in enumerate(choice.rows):
                 self._reporter.log(step, {f"calibrate/{name}": value for name, value in row.items()})
         self.judge.config.threshold = choice.threshold
+        if args.num_assistant_tokens is not None:  # what the accuracy was measured with
+            self.judge.config.num_candidate_tokens = args.num_assistant_tokens
         if not choice.supported:
             logger.warning("The judge accepts no mismatch (threshold 0). %s", choice.reason)
         report = asdict(choice) | {
@@ -221,10 +224,13 @@ class JudgeTrainer:
     def evaluate(self, judges: Mapping[str, Judge] | None = None) -> Frontier:
         """Measure accuracy against speed on the test samples: the target and the draft alone, transformers' assisted
         generation, threshold 0, the judge at each threshold, and further `judges` by name. Writes `frontier.json`,
-        `frontier.png` and the card. Further judges may be added later: only they are asked then. See
+        `frontier.png`, `acceptance.png` and, if the judge lies in the output folder, the card. Further judges may be
+        added later: only they are asked then. See
         [`measure_frontier`]. Test prompts that the judge was calibrated on are refused."""
         args = self.args
-        samples = self._test_samples()
+        samples = self.task.load("test", args.max_test_samples)
+        digests = prompt_digests(samples, self.task, self.processing_class)
+        check_digests(calibrated_on(args.output_dir, self.judge), digests)
         own = self.judge.threshold
         thresholds = args.thresholds or sorted({own, *(row["threshold"] for row in self.judge.config.thresholds)})
         with self._reporter.run():
@@ -251,6 +257,7 @@ class JudgeTrainer:
         limit = read_json(calibration).get("max_accuracy_drop") if calibration.exists() else None
         frontier.to_json(output_dir / "frontier.json")
         plot_frontier(frontier, output_dir / "frontier.png", limit)
+        plot_acceptance_by_position(frontier, output_dir / "acceptance.png")
         self._publish()
         return frontier
 
@@ -260,20 +267,6 @@ class JudgeTrainer:
         run = describe_run(*self._pair(), samples, {"": self.judge}, *numbers)
         made_by = json.dumps([run.settings, run.machine["device_name"], describe_judge(self.judge)])
         return Path(self.args.output_dir) / "answers" / f"{verb}-{digest(made_by.encode())}"
-
-    def _test_samples(self) -> list[Sample]:
-        """The test samples.
-
-        Raises:
-            ValueError: If some have prompts that the judge was calibrated on, by what is known in the output folder
-                and in the folder that the judge was loaded from.
-        """
-        samples, known = self.task.load("test", self.args.max_test_samples), []
-        for folder in filter(None, {self.args.output_dir, self.judge.name_or_path}):
-            if (path := Path(folder) / "calibration.json").exists():
-                known += read_json(path).get("validation_prompts", [])
-        check_digests(known, prompt_digests(samples, self.task, self.processing_class))
-        return samples
 
     def _publish(self) -> None:
         """Write the card, if the judge lies in the output folder, and upload the judge, if it is asked for."""
