@@ -1,5 +1,6 @@
 """What is spent is what the emitted mismatches cost, recomputed from the text alone; no sequence spends more."""
 
+import copy
 import random
 
 import pytest
@@ -144,6 +145,28 @@ def test_nothing_to_spend_is_greedy(close_pair, judge, static):
     for prompt, ids in zip(prompts, texts, strict=True):
         call = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": None}
         assert ids == target.generate(torch.tensor([prompt]), **call)[0].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "judge", [RegretBudgetRule(0), RegretBudgetRule(9, 0), budget(HEAD[1], 0)], ids=lambda j: type(j).__name__
+)
+def test_nothing_to_spend_is_greedy_over_1000_generations(close_pair, judge, batch=20):
+    """In batches of prompts of many lengths, with any number of candidates. In float64: among so many tokens, two have
+    logits that float32 orders in one way in a pass over one token and in the other way in a pass over several."""
+    target, draft = (copy.deepcopy(model).double() for model in close_pair)
+    rng, same = random.Random(5), 0
+    for _ in range(1000 // batch):
+        prompts = [prompt_ids(rng.randrange(10**6), rng.randint(1, 12)) for _ in range(batch)]
+        call = {"num_assistant_tokens": rng.randint(1, 8), "eos_token_id": rng.sample(range(3, 48), 2)}
+        call["judge_threshold"] = None if judge.threshold is None else 1.0
+        texts = generate(target, draft, prompts, judge, **call)
+        for prompt, ids in zip(prompts, texts, strict=True):
+            ends = {"eos_token_id": call["eos_token_id"], "pad_token_id": PAD}
+            greedy = target.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, **ends)
+            assert ids == greedy[0].tolist()
+            same += 1
+    assert same == 1000
 
 
 def test_a_tie_costs_nothing_and_is_not_accepted_without_a_budget():
