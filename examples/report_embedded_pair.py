@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--max-accuracy-drop", type=float, default=0.01)
     parser.add_argument("--confidence", type=float, default=0.9)
     parser.add_argument("--num-timed", type=int, default=16, help="test problems on which tokens/s are measured")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--answers", help="folder that keeps the answers, to go on after an interruption")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
