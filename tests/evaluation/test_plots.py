@@ -13,9 +13,7 @@ from hf_autojudge.evaluation.plots import frontier_figure
 from hf_autojudge.evaluation.report import Point
 
 WHOLE = Frontier.from_json(Path(__file__).parents[2] / "hub_cards" / "embedded-pair" / "frontier.json")
-PUBLISHED = replace(
-    WHOLE, points=[p for p in WHOLE.points if p.n == 500 and p.judge != "draft alone"]
-)
+PUBLISHED = replace(WHOLE, points=[p for p in WHOLE.points if p.n == 500 and p.judge != "draft alone"])
 SETTINGS = {"task": "gsm8k", "n": 500, "num_assistant_tokens": 8, "device_name": "a machine"}
 
 
