@@ -20,6 +20,8 @@ from hf_autojudge.decoding.sequences import Sequences
 from hf_autojudge.decoding.verification import accepted_run, next_token, verify
 from tests.decoding.laws import PROCESSORS, Distributions, draw, normalized, p_value, target_law, tiny_pair
 
+SLOW = pytest.mark.slow  # other cases of what runs quickly once
+
 V = 3
 
 
@@ -197,7 +199,7 @@ def test_texts_and_run_lengths_of_a_round(seed):
     assert means[BlockVerification] > means[ExactMatchRule] - 0.02
 
 
-@pytest.mark.parametrize("processors", PROCESSORS)
+@pytest.mark.parametrize("processors", [n if n == "plain" else pytest.param(n, marks=SLOW) for n in PROCESSORS])
 def test_generate_draws_as_the_target_does_in_fewer_rounds(processors):
     """Texts of four tokens."""
     pair = tiny_pair()

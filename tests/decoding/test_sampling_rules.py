@@ -34,6 +34,8 @@ from tests.decoding.laws import (
 )
 from tests.plain_rules import target_weight
 
+SLOW = pytest.mark.slow  # other cases of what runs quickly once
+
 K, LENGTH = 2, 3
 
 
@@ -80,7 +82,7 @@ LOSSY = [
 ]
 
 
-@pytest.mark.parametrize("processors", PROCESSORS)
+@pytest.mark.parametrize("processors", [n if n == "plain" else pytest.param(n, marks=SLOW) for n in PROCESSORS])
 @pytest.mark.parametrize(("rule", "law"), [pytest.param(*both, id=str(both[0])) for both in LOSSY])
 def test_what_is_drawn(pair, rule, law, processors):
     arguments, processors = PROCESSORS[processors]
@@ -119,7 +121,7 @@ LOSSLESS = [
 ]
 
 
-@pytest.mark.parametrize("processors", PROCESSORS)
+@pytest.mark.parametrize("processors", [n if n == "plain" else pytest.param(n, marks=SLOW) for n in PROCESSORS])
 @pytest.mark.parametrize("judge", LOSSLESS, ids=lambda judge: str(judge).split("(")[0])
 def test_defaults_draw_as_the_target_does(pair, judge, processors):
     arguments, processors = PROCESSORS[processors]
@@ -137,7 +139,9 @@ def test_confident_windows_differ_in_length(pair):
         assert stats.drafted < 2.9 * stats.rounds
 
 
-@pytest.mark.parametrize(("rule", "law"), [pytest.param(*LOSSY[i], id=str(LOSSY[i][0])) for i in (1, 4, 5, 7)])
+@pytest.mark.parametrize(
+    ("rule", "law"), [pytest.param(*LOSSY[i], id=str(LOSSY[i][0]), marks=[] if i == 4 else SLOW) for i in (1, 4, 5, 7)]
+)
 def test_what_is_drawn_from_windows_of_different_lengths(pair, rule, law):
     p, q = map(Distributions, pair)
     confidence = 0.35
