@@ -3,9 +3,9 @@
     python examples/ablate_features.py --labels /tmp/labels-600
     python examples/ablate_features.py --labels judge/labels --target org/target --draft org/draft --dtype bfloat16
 
-The first labels training problems of the embedded pair (a few minutes on one core), or reads the labels that the folder
-already holds; the second reads the labels of another pair. The learning curve fits on the labels of a share of the
-training prompts.
+The first labels training problems of the embedded pair (a few minutes on one core), or reads the labels that the
+folder already holds; the second reads the labels of another pair. The learning curve fits on the labels of a share of
+the training prompts.
 """
 
 from __future__ import annotations

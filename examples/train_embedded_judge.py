@@ -1,7 +1,7 @@
 """How the published judge of the embedded pair was trained: label, fit, tune the draft length, calibrate.
 
     python examples/train_embedded_judge.py --output-dir hub_cards/embedded-pair --labels-dir /tmp/labels
-    python examples/report_embedded_pair.py --judge hub_cards/embedded-pair
+    python examples/compare_judges.py --judge hub_cards/embedded-pair
 
 Labels are mined on training problems, the threshold is chosen on validation problems; the second command measures the
 judge on test problems, which nothing else has seen. This takes about 20 minutes on two CPU cores. Labelling resumes
