@@ -14,6 +14,7 @@ from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.noise import Noise
 from hf_autojudge.labeling.pair import Pair
 from hf_autojudge.labeling.predictions import Prediction, PredictionRequest, Predictor
+from hf_autojudge.labeling.speculation import Speculation
 from tests.reference import run
 from tests.utils import ARCHITECTURES, VOCAB, make_model, same_outcome, some_prompts, unlike_pair
 
@@ -180,7 +181,7 @@ class Scripted:
 def test_proposals_never_change_the_answer(final, earlier, start):
     model = Scripted(final)
     limits = Limits(1, len(final), frozenset({6}))
-    completion = complete(final[:start], earlier, limits)
+    completion = complete(final[:start], earlier, limits, Speculation())
     prediction = None
     try:
         while True:
@@ -202,7 +203,7 @@ def test_a_known_continuation_takes_few_passes():
     final = [random.randrange(3, 1000) for _ in range(300)]
     changed = final[:150] + [7, 8] + final[151:]  # one token became two
     model = Scripted(final)
-    completion = complete(final[:20], changed, Limits(1, 300, frozenset()))
+    completion = complete(final[:20], changed, Limits(1, 300, frozenset()), Speculation())
     prediction = None
     with pytest.raises(StopIteration):
         while True:

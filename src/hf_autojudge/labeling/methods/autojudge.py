@@ -89,8 +89,8 @@ class AutoJudge:
                 f"outcome 'correct' needs the right answer to prompt {job.index}; use label_samples with a task that "
                 "has right answers."
             )
-        start, limits = len(job.prompt), job.limits
-        response = yield from complete(job.prompt, job.drafted, limits)
+        start, limits, speculation = len(job.prompt), job.limits, job.speculation
+        response = yield from complete(job.prompt, [], limits, speculation)
         reference = response[start:]
 
         def is_right(tokens: list[int]) -> bool:
@@ -114,13 +114,15 @@ class AutoJudge:
         while (found := (yield from draft.first_mismatch(response, border))) is not None:
             position, token = found
             swapped = [*response[:position], token]
-            alternative = yield from complete(swapped, response, limits, is_enough=is_enough if job.settled else None)
+            alternative = yield from complete(
+                swapped, response, limits, speculation, is_enough=is_enough if job.settled else None
+            )
             becomes_right = yield from checked(alternative)
             important = right and not becomes_right
             num_wrong = int(important)
             for rollout in range(self.rollouts if right else 0):
                 noise = Noise(_seed(self.seed, job.index, position - start, rollout), self.temperature)
-                sampled = yield from complete(swapped, alternative, limits, noise)
+                sampled = yield from complete(swapped, alternative, limits, speculation, noise)
                 num_wrong += not (yield from checked(sampled))
             importance = num_wrong / (1 + self.rollouts)
             helpful = becomes_right and not right

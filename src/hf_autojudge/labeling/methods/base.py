@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hf_autojudge.labeling.completion import Limits
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Search
+from hf_autojudge.labeling.speculation import Speculation
 
 SameOutcome = Callable[[list[int], list[int]], bool]
 
@@ -27,7 +28,8 @@ class Job:
             outcome that nothing written after it can change.
         is_correct (`Callable[[list[int]], bool]`, *optional*): Whether an answer (new token ids) is right. `None` if
             the sample's right answer is not known.
-        drafted (`list[int]`): The prompt with the draft's own answer, or nothing: a first guess of the target's.
+        speculation ([`Speculation`], *optional*): Chooses the guesses of a completion's next tokens. Of the run; by
+            default there is no draft to guess.
         on_mismatch (`Callable[[Mismatch, float], None]`, *optional*): Called with each mismatch whose label is known,
             and the share of the prompt's answer that has been searched, in [0, 1].
     """
@@ -38,7 +40,7 @@ class Job:
     same_outcome: SameOutcome
     settled: Callable[[list[int]], bool] | None = None
     is_correct: Callable[[list[int]], bool] | None = None
-    drafted: list[int] = field(default_factory=list)
+    speculation: Speculation = field(default_factory=Speculation)
     on_mismatch: Callable[[Mismatch, float], None] = lambda mismatch, share: None
 
 

@@ -55,7 +55,7 @@ class SelfJudge:
     def search(self, job: Job) -> Search[LabelledPrompt]:
         """See [`LabelingMethod.search`]."""
         start = len(job.prompt)
-        tokens = yield from complete(job.prompt, job.drafted, job.limits)
+        tokens = yield from complete(job.prompt, [], job.limits, job.speculation)
         length = len(tokens) - start
         drafted = (yield PredictionRequest("draft", tokens[:-1], length)).tokens
         logprobs = (yield PredictionRequest("target", tokens, length + 1, logprobs=True)).logprobs
