@@ -107,7 +107,7 @@ def _guesses(
         known = alignment.guesses()[: room - len(guesses)]
         following = alignment.kinds(len(known))
         count, saved = speculation.worth(following, probability)
-        if not speculation.has_draft or saved >= speculation.worth_drafting(probability):
+        if not speculation.has_draft or saved >= speculation.worth_drafting(probability, not guesses):
             return guesses + known[:count], kinds + following[:count]
         request = PredictionRequest("draft", tokens + guesses, 1, noise, confidences=True)
         prediction = yield request
@@ -125,7 +125,7 @@ def _guesses(
 
 def _realigned(tokens: list[int], earlier: Sequence[int]) -> Alignment:
     """A sequence and the position in it that follows the last tokens of `tokens`: in the earlier one the position
-    nearest to the end of `tokens`, in `tokens` itself the latest. Its end, where nothing follows, if there is none."""
+    nearest to the end of `tokens`, in `tokens` itself the latest. An empty one if there is none."""
     earlier = list(earlier)
     for n in REALIGN:
         tail = tokens[-n:]
@@ -135,4 +135,4 @@ def _realigned(tokens: list[int], earlier: Sequence[int]) -> Alignment:
         for i in range(len(tokens) - n - 1, -1, -1):
             if tokens[i : i + n] == tail:
                 return Alignment(tokens[:], i + n, "prompt lookup", n)
-    return Alignment(tokens, len(tokens), "prompt lookup", 0)
+    return Alignment([], 0, "prompt lookup", 0)

@@ -10,6 +10,7 @@ from hf_autojudge.labeling.prices import PassPrice
 
 MAX_CANDIDATES = 64
 PRIOR_WEIGHT = 8  # guesses that a rate's first estimate is worth
+FIRST_ESTIMATES = {"draft": 0.8, "earlier": 0.7, "prompt lookup": 0.3}
 MEMORY = 2000  # written tokens after which what a token cost counts a third
 FIRST_TOKENS = 64  # written tokens before their cost is trusted
 
@@ -56,14 +57,17 @@ class Speculation:
         """Seconds that one more token in a pass of the target costs."""
         return self._prices["target"].per_token
 
-    def drafting_price(self) -> float:
-        """Seconds of one more pass of the draft, shared with the sequences of its last pass."""
+    def drafting_price(self, first: bool) -> float:
+        """Seconds of one more pass of the draft: the first of a round is shared by all searches that write, another
+        one by those that took part in the last."""
         draft = self._prices["draft"]
-        return draft.per_token + draft.fixed / draft.num_sequences
+        return draft.per_token + draft.fixed / (self._prices["target"] if first else draft).num_sequences
 
-    def rate(self, kind: Kind, first_estimate: float = 0.8) -> float:
+    def rate(self, kind: Kind, first_estimate: float | None = None) -> float:
         """The probability that a guess of a kind is taken if those before it are."""
         taken, decided = self._taken.get(kind, (0, 0))
+        if first_estimate is None:
+            first_estimate = FIRST_ESTIMATES[kind[0]]
         return (taken + PRIOR_WEIGHT * first_estimate) / (decided + PRIOR_WEIGHT)
 
     def is_worth_verifying(self, probability: float) -> bool:
@@ -82,9 +86,9 @@ class Speculation:
             count, saved = count + 1, saved + gain
         return count, saved
 
-    def worth_drafting(self, probability: float) -> float:
+    def worth_drafting(self, probability: float, first: bool) -> float:
         """The seconds that drafting on saves, given the probability that all guesses before are taken."""
-        token_price, price = self.token_price(), self.verification_price() + self.drafting_price()
+        token_price, price = self.token_price(), self.verification_price() + self.drafting_price(first)
         rate, saved = self.rate(("draft",)), 0.0
         for _ in repeat(None, MAX_CANDIDATES):
             probability *= rate

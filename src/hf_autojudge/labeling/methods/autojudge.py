@@ -90,8 +90,14 @@ class AutoJudge:
                 "has right answers."
             )
         start, limits, speculation = len(job.prompt), job.limits, job.speculation
-        response = yield from complete(job.prompt, [], limits, speculation)
-        reference = response[start:]
+        mismatches: list[Mismatch] = []
+        if job.found is None:
+            response = yield from complete(job.prompt, [], limits, speculation)
+            reference = response[start:]
+            job.on_progress(LabelledPrompt(job.prompt, [], reference, reference))
+        else:
+            response, reference = job.prompt + job.found.response, job.found.reference
+            mismatches += job.found.mismatches
 
         def is_right(tokens: list[int]) -> bool:
             if self.outcome == "correct":
@@ -108,9 +114,8 @@ class AutoJudge:
             return right and job.settled(unfinished[start:]) and not is_right(unfinished)
 
         right = self.outcome == "same" or (yield from checked(response))  # whether the current response is
-        mismatches = []
-        draft = _TeacherForcedDraft(start)
-        border = start
+        border = start + mismatches[-1].position + 1 if mismatches else start
+        draft = _TeacherForcedDraft(border)
         while (found := (yield from draft.first_mismatch(response, border))) is not None:
             position, token = found
             swapped = [*response[:position], token]
@@ -127,11 +132,11 @@ class AutoJudge:
             importance = num_wrong / (1 + self.rollouts)
             helpful = becomes_right and not right
             mismatches.append(Mismatch(position - start, response[position], token, important, importance, helpful))
-            job.on_mismatch(mismatches[-1], (position + 1 - start) / (len(response) - start))
             border = position + 1
             if not important:
                 response, right = alternative, becomes_right
                 draft = _TeacherForcedDraft(border)
+            job.on_progress(LabelledPrompt(job.prompt, mismatches[:], reference, response[start:]))
         return LabelledPrompt(job.prompt, mismatches, reference, response[start:])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hf_autojudge.labeling.completion import Limits
-from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
+from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.scheduler import Search
 from hf_autojudge.labeling.speculation import Speculation
 
@@ -30,8 +30,9 @@ class Job:
             the sample's right answer is not known.
         speculation ([`Speculation`], *optional*): Chooses the guesses of a completion's next tokens. Of the run; by
             default there is no draft to guess.
-        on_mismatch (`Callable[[Mismatch, float], None]`, *optional*): Called with each mismatch whose label is known,
-            and the share of the prompt's answer that has been searched, in [0, 1].
+        found ([`LabelledPrompt`], *optional*): What an earlier search that was stopped has found: this one continues it.
+        on_progress (`Callable[[LabelledPrompt], None]`, *optional*): Called with what has been found so far, as soon as
+            the target's answer is known and after each mismatch. A search given it as `found` continues from there.
     """
 
     index: int
@@ -41,7 +42,8 @@ class Job:
     settled: Callable[[list[int]], bool] | None = None
     is_correct: Callable[[list[int]], bool] | None = None
     speculation: Speculation = field(default_factory=Speculation)
-    on_mismatch: Callable[[Mismatch, float], None] = lambda mismatch, share: None
+    found: LabelledPrompt | None = None
+    on_progress: Callable[[LabelledPrompt], None] = lambda found: None
 
 
 class LabelingMethod(Protocol):
