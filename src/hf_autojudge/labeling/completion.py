@@ -1,4 +1,4 @@
-"""Completing an answer in few passes: an earlier answer and the draft guess its next tokens, the target verifies them."""
+"""Completing an answer in few passes: an earlier answer or the draft guesses its next tokens, the target verifies."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def complete(
             tokens.append(token)
             if limits.reached(tokens) or token not in guesses[num_taken : num_taken + 1]:
                 break
-        num_taken = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(guesses, tokens[length:])))
+        num_taken = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(guesses, tokens[length:], strict=False))
+        )
         speculation.record(kinds, num_taken, len(tokens) - length)
         alignment = alignment.after(tokens[length:])
     return tokens

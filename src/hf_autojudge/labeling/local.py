@@ -155,7 +155,7 @@ def make_job(
     max_new_tokens: int,
     store: LabelStore,
 ) -> Job:
-    """The job of labelling one sample of a task: it continues what a stopped run has found, and keeps what it finds."""
+    """The job of labelling one sample. It continues what a stopped run has found, and keeps what it finds."""
 
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))

@@ -84,6 +84,7 @@ class Pair:
             for name, model in self.models.items()
         }
         speculation = Speculation({name: predictor.price for name, predictor in predictors.items()})
+        progress.speculation = speculation
         searches = (method.search(progress.watched(replace(job, speculation=speculation))) for job in jobs)
         after_pass = partial(progress.after_pass, predictors["target"])
         for number, labels in run_searches(searches, predictors, threads, after_pass):

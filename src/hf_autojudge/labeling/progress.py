@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.predictions import Predictor
 from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.labeling.speculation import Speculation
 from hf_autojudge.progress import Progress
 
 
@@ -20,12 +21,15 @@ class LabelingProgress:
         num_prompts (`int`): Prompts of the run, with those that the store had before it.
         done (`int`): Labelled prompts, with those that the store had before it.
         target_tokens (`int`): Tokens that the target has read in this run.
+        speculation ([`Speculation`], *optional*): How many tokens the target has written, and which guesses it
+            took.
         on_change (`Callable[[LabelingProgress], None]`): Called after each pass of a model and each labelled prompt.
     """
 
     num_prompts: int
     done: int = 0
     target_tokens: int = 0
+    speculation: Speculation | None = None
     on_change: Callable[[LabelingProgress], None] = lambda progress: None
     _began: float = field(default_factory=time.monotonic)
     _labels: list[bool] = field(default_factory=list)  # of the mismatches of labelled prompts

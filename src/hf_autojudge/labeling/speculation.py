@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
+from typing import Any
 
 from hf_autojudge.labeling.prices import PassPrice
 
@@ -14,7 +15,7 @@ FIRST_ESTIMATES = {"draft": 0.8, "earlier": 0.7, "prompt lookup": 0.3}
 MEMORY = 2000  # written tokens after which what a token cost counts a third
 FIRST_TOKENS = 64  # written tokens before their cost is trusted
 
-Kind = tuple[str, *tuple[object, ...]]
+Kind = tuple[Any, ...]
 """Of a guess: its source, `"earlier"`, `"prompt lookup"` or `"draft"`, and what else its chances depend on."""
 
 
@@ -36,12 +37,11 @@ class Speculation:
     """
 
     def __init__(self, prices: Mapping[str, PassPrice] | None = None) -> None:
-        prices = {"target": PassPrice()} if prices is None else prices
-        self.has_draft = "draft" in prices
+        self._prices: Mapping[str, PassPrice] = {"target": PassPrice()} if prices is None else prices
+        self.has_draft = "draft" in self._prices
         self.counts: dict[str, list[int]] = {}
         self.written = 0
-        self._prices = prices
-        self._taken: dict[tuple[int, int]] = {}  # by kind of guess: taken, decided
+        self._taken: dict[Kind, tuple[int, int]] = {}  # by kind of guess: taken, decided
         self._seconds_seen = 0.0
         self._recent = (0.0, 0.0)  # seconds, tokens
 

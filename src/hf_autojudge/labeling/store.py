@@ -41,10 +41,11 @@ FEATURES = Features(
 class LabelStore:
     """A folder of labels.
 
-    A file appears only when it is complete. What the search of an unfinished prompt has found so far is kept beside, in
-    `unfinished/`, until the prompt's labels are written. A prompt whose file cannot be read, for instance after a partial copy,
-    counts as not labelled, and labelling it again replaces the file. `manifest.json` holds the settings and, for each
-    run that added labels, its start time, its command line, the versions of the packages and the facts in `run`.
+    A file appears only when it is complete. What the search of an unfinished prompt has found so far is kept in
+    `unfinished/` until the prompt's labels are written. A prompt whose file cannot be read, for instance after a
+    partial copy, counts as not labelled, and labelling it again replaces the file. `manifest.json` holds the settings
+    and, for each run that added labels, its start time, its command line, the versions of the packages and the facts
+    in `run`.
 
     Args:
         folder (`str` or `Path`): Folder of the labels. Created if it does not exist.
@@ -129,8 +130,7 @@ class LabelStore:
     def unfinished(self, index: int, prompt: list[int]) -> LabelledPrompt | None:
         """What an unfinished search of prompt `index` has found; `None` if nothing, or if the prompt was another."""
         path = self._unfinished_file(index)
-        found = read_json(path) if path.exists() else {"prompt": None}
-        if found["prompt"] != prompt:
+        if not path.exists() or (found := read_json(path))["prompt"] != prompt:
             return None
         mismatches = [Mismatch(**fields) for fields in found["mismatches"]]
         return LabelledPrompt(prompt, mismatches, found["reference"], found["response"])

@@ -1,5 +1,5 @@
-"""Sequences of different lengths in one pass without padding: their tokens follow each other in one row, as in vLLM and
-in FlashAttention's variable-length kernels, and attention runs sequence by sequence.
+"""Sequences of different lengths in one pass without padding: their tokens follow each other in one row, as in vLLM
+and in FlashAttention's variable-length kernels, and attention runs sequence by sequence.
 
 Nothing but attention looks at more than one token, so the linear layers, which take most of a CPU's time, see exactly
 the tokens asked for. Each sequence attends to its own slots of the cache in place, without copies; query heads that
@@ -28,7 +28,7 @@ _IMPLEMENTATION = "hf_autojudge_packed"
 
 @dataclass(frozen=True)
 class _Span:
-    """Where one sequence is: its tokens `begin` to `end` of the row, its place in the cache, its length after the pass."""
+    """One sequence: its tokens `begin` to `end` of the row, its place in the cache, its length after the pass."""
 
     begin: int
     end: int

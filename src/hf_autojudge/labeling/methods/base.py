@@ -30,9 +30,9 @@ class Job:
             the sample's right answer is not known.
         speculation ([`Speculation`], *optional*): Chooses the guesses of a completion's next tokens. Of the run; by
             default there is no draft to guess.
-        found ([`LabelledPrompt`], *optional*): What an earlier search that was stopped has found: this one continues it.
-        on_progress (`Callable[[LabelledPrompt], None]`, *optional*): Called with what has been found so far, as soon as
-            the target's answer is known and after each mismatch. A search given it as `found` continues from there.
+        found ([`LabelledPrompt`], *optional*): What a search that was stopped has found: this one continues it.
+        on_progress (`Callable[[LabelledPrompt], None]`, *optional*): Called with what has been found so far: when the
+            target's answer is known, and after each mismatch. A search given it as `found` continues from there.
     """
 
     index: int
