@@ -14,7 +14,7 @@ from hf_autojudge.labeling.predictions import Prediction, PredictionRequest
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Compute, Search
 
-DRAFT_TOKENS = 64  # tokens of the response that the draft predicts in one pass
+DRAFT_TOKENS = 32  # tokens of the response that the draft predicts in one pass; the next mismatch is rarely further
 
 
 @dataclass(frozen=True)
