@@ -7,7 +7,7 @@ share a key head are put side by side instead of repeating the keys.
 
 For CPUs, where a pass is bound by its tokens; an accelerator would wait for the many small launches. Works with the
 models of [`SlotCache`](hf_autojudge.runners.slot_cache) that reach their attention through transformers'
-`AttentionInterface` with the implementation "sdpa". Checked with transformers 5.17.0 and 5.23.0.
+`AttentionInterface` with the implementation "sdpa". Checked with transformers 5.23.0.
 """
 
 from __future__ import annotations
