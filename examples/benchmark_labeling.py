@@ -3,12 +3,15 @@ r"""Labelling, many searches at once, against the plain search: same labels, how
 python examples/benchmark_labeling.py --limit 200
 python examples/benchmark_labeling.py --target target-1.5b --draft draft-0.5b --data gsm8k_train.jsonl --limit 6 \
     --reference 1
+python examples/benchmark_labeling.py --target target-1.5b --draft draft-0.5b --data gsm8k_train.jsonl --limit 100 \
+    --seconds 600 --dtype bfloat16 --threads 2 --batch 16 32
 
 The plain search is algorithm 1 of AutoJudge (arXiv 2504.20039) as its authors' scripts run it: one prompt at a time,
 `generate` for each alternative, a pass of the draft over the whole response for each mismatch. With `--reference N` it
 runs on the first N prompts only; times and passes are then compared per mismatch. In float32 the labels must be equal;
 in bfloat16 the two models' tokens depend a little on the shapes of the passes, and the share of labels that differ is
-printed.
+printed. With `--seconds` each batch size runs that long, also on prompts that it does not finish, and a table shows
+mismatches an hour, what is run for each token written, and which guesses are taken.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from hf_autojudge.demo.embedded import load_pair
 from hf_autojudge.demo.task import word_problems_task
-from hf_autojudge.labeling import LabelledPrompt, Mismatch, find_important_tokens
+from hf_autojudge.labeling import AutoJudge, LabelledPrompt, Mismatch, find_important_tokens
+from hf_autojudge.labeling.methods.base import Job
+from hf_autojudge.labeling.pair import Pair
+from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.provenance import write_json
 from hf_autojudge.tasks import gsm8k_task
 
@@ -168,6 +174,51 @@ def against_plain(
     }
 
 
+def measure_speed(pair: Pair, jobs: Sequence[Job], batch_size: int, seconds: float) -> dict[str, Any]:
+    """Label for so long, and count."""
+    passes = {name: Passes(model) for name, model in pair.models.items()}
+    progress = LabelingProgress(len(jobs), on_change=partial(stop_after, seconds))
+    try:
+        for _ in pair.run(AutoJudge(), jobs, batch_size, progress=progress):
+            pass
+    except TimeoutError:
+        pass
+    run = {name: counter.take()["tokens"] for name, counter in passes.items()}
+    for counter in passes.values():
+        counter.remove()
+    speculation = progress.speculation
+    assert speculation is not None
+    return {
+        "seconds": round(progress.seconds, 1),
+        "prompts": progress.done,
+        "mismatches": len(progress.labels),
+        "important": sum(progress.labels),
+        "mismatches an hour": round(3600 * len(progress.labels) / progress.seconds),
+        "tokens written": speculation.written,
+        "written a second": round(speculation.written / progress.seconds, 1),
+        **{f"{name} tokens run a token": round(tokens / speculation.written, 2) for name, tokens in run.items()},
+        **{
+            f"{source}: guesses, share taken": f"{verified}, {taken / verified:.0%}"
+            for source, (verified, taken) in speculation.counts.items()
+        },
+    }
+
+
+def stop_after(seconds: float, progress: LabelingProgress) -> None:
+    """Raise `TimeoutError` when a run has taken so long."""
+    if progress.seconds > seconds:
+        raise TimeoutError
+
+
+def print_table(columns: dict[str, dict[str, Any]]) -> None:
+    """One column for each batch size."""
+    names = dict.fromkeys(name for figures in columns.values() for name in figures)
+    print("".join(f"{text:>20}" if i else f"{text:40}" for i, text in enumerate(["", *columns])))
+    for name in names:
+        cells = [str(figures.get(name, "")) for figures in columns.values()]
+        print(f"{name:40}" + "".join(f"{cell:>20}" for cell in cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", help="the embedded pair by default")
@@ -180,6 +231,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, help="time each batch size instead, and print one table")
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -201,6 +253,15 @@ def main() -> None:
         first, second = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (one, other))
         return task.same_outcome(samples[0], first, second)  # both tasks compare the answers alone
 
+    if args.seconds:
+        pair = Pair(target, draft)
+        limit = args.max_new_tokens or task.max_new_tokens
+        jobs = [Job(i, prompt, pair.limits(i, prompt, limit), same_outcome) for i, prompt in enumerate(prompts)]
+        speeds = {f"batch {batch}": measure_speed(pair, jobs, batch, args.seconds) for batch in args.batch}
+        print_table(speeds)
+        if args.out:
+            write_json(args.out, speeds)
+        return
     count = len(prompts) if args.reference is None else args.reference
     length = args.max_new_tokens or task.max_new_tokens
     figures: dict[str, Any] = {"arguments": {k: v for k, v in vars(args).items() if k != "out"}}

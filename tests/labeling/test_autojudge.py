@@ -1,21 +1,16 @@
 """The semi-greedy search equals a plain sequential reference, however many prompts are searched at once."""
 
-import random
-from collections import Counter
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_autojudge.labeling import AutoJudge, find_important_tokens
-from hf_autojudge.labeling.completion import Limits, complete
 from hf_autojudge.labeling.methods.base import Job
-from hf_autojudge.labeling.noise import Noise
 from hf_autojudge.labeling.pair import Pair
-from hf_autojudge.labeling.predictions import Prediction, PredictionRequest, Predictor
+from hf_autojudge.labeling.progress import LabelingProgress
 from tests.reference import run
-from tests.utils import ARCHITECTURES, VOCAB, make_model, same_outcome, some_prompts, unlike_pair
+from tests.utils import ARCHITECTURES, VOCAB, same_outcome, some_prompts, unlike_pair
 
 
 def reference_search(target, draft, prompt, same_outcome, max_new_tokens, eos):
@@ -110,21 +105,16 @@ def test_settled_answers_are_dropped_without_changing_labels():
         return outcome(a) == outcome(b)
 
     pair = Pair(target, draft)
-    tokens = []
-    found = []
+    written, found = [], []
     for settled in (None, lambda ids: outcome(ids) is not None):
         jobs = [
             Job(i, p.tolist(), pair.limits(i, p.tolist(), 30), same, settled) for i, p in enumerate(some_prompts(8))
         ]
-        ran = []
-        handle = target.register_forward_pre_hook(
-            lambda m, a, k, ran=ran: ran.append(k["input_ids"].numel()), with_kwargs=True
-        )
-        found.append(sorted(pair.run(AutoJudge(), jobs, 1)))
-        handle.remove()
-        tokens.append(sum(ran))
+        progress = LabelingProgress(len(jobs))
+        found.append(sorted(pair.run(AutoJudge(), jobs, 1, progress=progress)))
+        written.append(progress.speculation.written)
     assert found[0] == found[1]
-    assert tokens[1] < tokens[0]
+    assert written[1] < written[0]
 
 
 def test_rollouts_give_soft_labels_and_leave_hard_ones(llama_pair):
@@ -141,109 +131,14 @@ def test_rollouts_give_soft_labels_and_leave_hard_ones(llama_pair):
     assert other != soft
 
 
-def test_a_rollout_is_a_sample_of_the_target():
-    """The share of each second token after a fixed first one, over many seeds, against the target's own softmax."""
-    target = make_model("llama", 32, 2, seed=3)
-    probabilities = (run(target, [3, 4, 5])[0][-1] / 1.5).softmax(-1)
-    predictor = Predictor(target, 1, 100, VOCAB)
-    drawn = Counter()
-    with torch.inference_mode():
-        for seed in range(3000):
-            request = PredictionRequest("target", [3, 4, 5], 1, Noise(seed * 7919 + (seed << 32), 1.5))
-            drawn[predictor.predict({0: request})[0].tokens[0]] += 1
-    expected = probabilities * 3000
-    often = expected >= 5
-    observed = torch.tensor([float(drawn[token]) for token in range(VOCAB)])
-    chi2 = ((observed - expected)[often] ** 2 / expected[often]).sum()
-    assert chi2 < often.sum() + 4 * (2 * often.sum()) ** 0.5
-
-
-class Scripted:
-    """A model that continues any prompt by fixed tokens, whatever was proposed."""
-
-    def __init__(self, final):
-        self.final = final
-        self.passes = 0
-
-    def predict(self, request):
-        self.passes += 1
-        first = len(request.tokens) - request.count + 1
-        positions = range(first, first + request.count)
-        return Prediction([self.final[i] if i < len(self.final) else 0 for i in positions], [])
-
-
-@given(
-    final=st.lists(st.integers(3, 6), min_size=2, max_size=80),
-    earlier=st.lists(st.integers(3, 6), max_size=80),
-    start=st.integers(1, 10),
-)
-def test_proposals_never_change_the_answer(final, earlier, start):
-    model = Scripted(final)
-    limits = Limits(1, len(final), frozenset({6}))
-    completion = complete(final[:start], earlier, limits)
-    prediction = None
-    try:
-        while True:
-            request = completion.send(prediction)
-            assert len(request.tokens) <= len(final)
-            prediction = model.predict(request)
-    except StopIteration as stop:
-        tokens = stop.value
-    written = (
-        final[:start]
-        if limits.reached(final[:start])
-        else next((final[: i + 1] for i in range(start, len(final)) if final[i] == 6), final)
-    )
-    assert tokens == written
-
-
-def test_a_known_continuation_takes_few_passes():
-    random.seed(0)
-    final = [random.randrange(3, 1000) for _ in range(300)]
-    changed = final[:150] + [7, 8] + final[151:]  # one token became two
-    model = Scripted(final)
-    completion = complete(final[:20], changed, Limits(1, 300, frozenset()))
-    prediction = None
-    with pytest.raises(StopIteration):
-        while True:
-            prediction = model.predict(completion.send(prediction))
-    assert model.passes < 20
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-def test_predictors_agree(architecture):
-    """Sequences that change in the middle, grow, shrink and are exchanged; any number of predictions."""
-    model = make_model(architecture, 32, 2, seed=3)
-    many, one = Predictor(model, 4, 120, VOCAB), [Predictor(model, 1, 120, VOCAB) for _ in range(4)]
-    assert many.num_sequences == 4
-    random.seed(1)
-    sequences = [[random.randrange(3, VOCAB) for _ in range(random.randrange(5, 40))] for _ in range(4)]
-    with torch.inference_mode():
-        for _ in range(25):
-            requests = {}
-            for slot in random.sample(range(4), random.randrange(1, 5)):
-                tokens = sequences[slot][: random.randrange(3, len(sequences[slot]) + 1)]
-                tokens = tokens + [random.randrange(3, VOCAB) for _ in range(random.randrange(1, 30))]
-                sequences[slot] = tokens[:100]
-                count = random.randrange(1, len(sequences[slot]))
-                requests[slot] = PredictionRequest("target", sequences[slot], count, logprobs=True)
-            found = many.predict(requests)
-            for slot, request in requests.items():
-                expected = one[slot].predict({0: request})[0]
-                logits = run(model, request.tokens)[0]
-                assert found[slot].tokens == expected.tokens == logits[-request.count :].argmax(-1).tolist()
-                following = torch.tensor(request.tokens[len(request.tokens) - request.count + 1 :])
-                logprobs = logits[-request.count : -1].log_softmax(-1).gather(-1, following[:, None])[:, 0]
-                assert torch.allclose(torch.tensor(found[slot].logprobs), logprobs, atol=1e-4)
-                assert torch.allclose(torch.tensor(expected.logprobs), logprobs, atol=1e-4)
-
-
-def test_a_model_of_another_kind_runs_one_sequence_at_a_time(llama_pair, caplog):
+@pytest.mark.parametrize("role", ["target", "draft"])
+def test_a_model_of_another_kind_runs_one_sequence_at_a_time(role, llama_pair, caplog):
     from transformers import BloomConfig, BloomForCausalLM
 
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.25, eos_token_id=2)
-    target, draft = BloomForCausalLM(config).eval(), llama_pair[1]
+    bloom = BloomForCausalLM(config).eval()
+    target, draft = (bloom, llama_pair[1]) if role == "target" else (llama_pair[0], bloom)
     found = find_important_tokens(target, draft, some_prompts(4), same_outcome, 10, [2])
     assert "one at a time" in caplog.text
     for prompt, item in zip(some_prompts(4), found, strict=True):

@@ -130,17 +130,13 @@ def test_settled_answers_are_dropped_without_changing_labels(architecture):
     pair = unlike_pair(architecture)
     prompts = some_prompts(6)
     expected = [reference_search(*pair, i, p.tolist(), first_large_is_right, 20) for i, p in enumerate(prompts)]
-    read = []
+    written = []
     for settled in (None, lambda answer: first_large(answer) is not None):
-        ran = []
-        handle = pair[0].register_forward_pre_hook(
-            lambda m, a, k, ran=ran: ran.append(k["input_ids"].numel()), with_kwargs=True
-        )
-        assert search(pair, prompts, first_large_is_right, 20, 1, settled) == expected
-        handle.remove()
-        read.append(sum(ran))
+        progress = LabelingProgress(6)
+        assert search(pair, prompts, first_large_is_right, 20, 1, settled, progress=progress) == expected
+        written.append(progress.speculation.written)
         assert search(pair, prompts, first_large_is_right, 20, 5, settled) == expected
-    assert read[1] < read[0]
+    assert written[1] < written[0]
     rights = {first_large_is_right(i, reference) for i, (_, reference, _) in enumerate(expected)}
     assert rights == {True, False} and any(m[4] for found, _, _ in expected for m in found)
 

@@ -40,7 +40,8 @@ def label_samples(
     on_prompt: Callable[[LabelingProgress], None] | None = None,
 ) -> LabelStore:
     """Label samples of a task and keep the labels in a [`LabelStore`]; samples already labelled there are skipped. A
-    run may be stopped at any time and resumed: the labels of a prompt are written as soon as it is done.
+    run may be stopped at any time and resumed: the labels of a prompt are written as soon as it is done, and what the
+    search of an unfinished prompt has found is kept after each mismatch.
 
     Args:
         target ([`PreTrainedModel`])
@@ -75,11 +76,12 @@ def label_samples(
     )
     pair = Pair(target, draft)
     jobs = [
-        make_job(pair, index, prompt, samples[index], task, tokenizer, limit)
+        make_job(pair, index, prompt, samples[index], task, tokenizer, limit, store)
         for index, prompt in samples_to_label(store, task, samples, tokenizer)
     ]
     done = len(samples) - len(jobs)
-    with labeling_progress(len(samples), done, seconds, progress) as state:
+    begun = sum(job.found.share_searched for job in jobs if job.found)
+    with labeling_progress(len(samples), done, seconds, progress, begun) as state:
         for index, labels in pair.run(method, jobs, batch_size, task.threads, state):
             store.add(index, labels)
             if on_prompt is not None:
@@ -114,9 +116,12 @@ def check_right_answers(method: LabelingMethod, task: Task, samples: Sequence[Sa
 
 
 @contextmanager
-def labeling_progress(num_prompts: int, done: int, seconds: float | None, show: bool) -> Iterator[LabelingProgress]:
-    """The progress of a run, shown whenever it changes."""
-    total, unit, initial = (num_prompts, "prompts", done) if seconds is None else (seconds, "s", 0)
+def labeling_progress(
+    num_prompts: int, done: int, seconds: float | None, show: bool, begun: float = 0.0
+) -> Iterator[LabelingProgress]:
+    """The progress of a run, shown whenever it changes. Earlier runs have done `done` prompts and, of others, parts
+    that add up to `begun`."""
+    total, unit, initial = (num_prompts, "prompts", done + begun) if seconds is None else (seconds, "s", 0)
     with Progress("Labelling", total, unit, initial, disable=not show) as bar:
         yield LabelingProgress(num_prompts, done, on_change=lambda state: state.show(bar, seconds))
 
@@ -148,8 +153,9 @@ def make_job(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
+    store: LabelStore,
 ) -> Job:
-    """The job of labelling one sample of a task."""
+    """The job of labelling one sample. It continues what a stopped run has found, and keeps what it finds."""
 
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
@@ -162,6 +168,8 @@ def make_job(
         lambda reference, answer: task.same_outcome(sample, text(reference), text(answer)),
         None if settled is None else lambda ids: settled(text(ids)),
         (lambda ids: task.is_correct(text(ids), sample)) if task.has_right_answer(sample) else None,
+        found=store.unfinished(index, prompt),
+        on_progress=lambda found: store.add_unfinished(index, found),
     )
 
 

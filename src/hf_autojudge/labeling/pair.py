@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_autojudge.labeling.completion import Limits
 from hf_autojudge.labeling.methods.base import Job, LabelingMethod
 from hf_autojudge.labeling.predictions import Predictor
 from hf_autojudge.labeling.progress import LabelingProgress
 from hf_autojudge.labeling.records import LabelledPrompt
-from hf_autojudge.labeling.scheduler import Search, run_searches
+from hf_autojudge.labeling.scheduler import run_searches
+from hf_autojudge.labeling.speculation import Speculation
 from hf_autojudge.runners.base import end_tokens, unwrap_peft, vocab_size
-
-DRAFTED_AHEAD = 2  # times the batch size: prompts the draft answers together, ahead of the search
 
 
 class Pair:
@@ -85,48 +83,13 @@ class Pair:
             name: Predictor(model, min(batch_size, len(jobs)), longest, num_predictable[name])
             for name, model in self.models.items()
         }
-        slots = min(predictor.num_sequences for predictor in predictors.values())
-        searches = self._searches(method, [progress.watched(job) for job in jobs], slots, progress)
+        speculation = Speculation({name: predictor.price for name, predictor in predictors.items()})
+        progress.speculation = speculation
+        searches = (method.search(progress.watched(replace(job, speculation=speculation))) for job in jobs)
         after_pass = partial(progress.after_pass, predictors["target"])
         for number, labels in run_searches(searches, predictors, threads, after_pass):
             progress.add(jobs[number].index, labels)
             yield jobs[number].index, labels
-
-    def _searches(
-        self, method: LabelingMethod, jobs: Sequence[Job], slots: int, progress: LabelingProgress
-    ) -> Iterator[Search[LabelledPrompt]]:
-        block = DRAFTED_AHEAD * slots
-        for first in range(0, len(jobs), block):
-            following = jobs[first : first + block]
-            progress.begin(f"the draft answers {len(following)} prompts")
-            drafted = self._with_drafts(following)
-            progress.begin("")
-            for job in drafted:
-                yield method.search(job)
-
-    def _with_drafts(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Jobs with the draft's own answers: cheap, and often similar to the target's."""
-        if "draft" not in self.models:
-            return jobs
-        draft = self.models["draft"]
-        width = max(len(job.prompt) for job in jobs)
-        padding = [width - len(job.prompt) for job in jobs]
-        ids = torch.tensor([[0] * n + job.prompt for n, job in zip(padding, jobs, strict=True)])
-        ids = ids.clamp(max=vocab_size(draft) - 1)
-        mask = torch.tensor([[0] * n + [1] * (width - n) for n in padding])
-        config = GenerationConfig(
-            max_new_tokens=max(job.limits.max_length - len(job.prompt) for job in jobs),
-            eos_token_id=sorted(self.end_tokens) or None,
-            pad_token_id=min(self.end_tokens, default=0),
-            do_sample=False,
-        )
-        own = draft.generation_config  # `generate` would fill in from it what `config` leaves open
-        draft.generation_config = config
-        try:
-            answers = draft.generate(ids.to(draft.device), attention_mask=mask.to(draft.device)).tolist()
-        finally:
-            draft.generation_config = own
-        return [replace(job, drafted=ids[n:]) for job, ids, n in zip(jobs, answers, padding, strict=True)]
 
 
 def _check_positions(name: str, model: PreTrainedModel, jobs: Sequence[Job]) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.predictions import Predictor
-from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
+from hf_autojudge.labeling.records import LabelledPrompt
+from hf_autojudge.labeling.speculation import Speculation
 from hf_autojudge.progress import Progress
 
 
@@ -20,17 +21,19 @@ class LabelingProgress:
         num_prompts (`int`): Prompts of the run, with those that the store had before it.
         done (`int`): Labelled prompts, with those that the store had before it.
         target_tokens (`int`): Tokens that the target has read in this run.
-        phase (`str`): What else the run is doing, such as the draft's own answers.
+        speculation ([`Speculation`], *optional*): How many tokens the target has written, and which guesses it
+            took.
         on_change (`Callable[[LabelingProgress], None]`): Called after each pass of a model and each labelled prompt.
     """
 
     num_prompts: int
     done: int = 0
     target_tokens: int = 0
-    phase: str = ""
+    speculation: Speculation | None = None
     on_change: Callable[[LabelingProgress], None] = lambda progress: None
     _began: float = field(default_factory=time.monotonic)
     _labels: list[bool] = field(default_factory=list)  # of the mismatches of labelled prompts
+    _known: dict[int, int] = field(default_factory=dict)  # mismatches that an earlier run has found; by prompt's index
     _unfinished: dict[int, tuple[list[bool], float]] = field(default_factory=dict)  # labels, share; by prompt's index
 
     @property
@@ -51,16 +54,16 @@ class LabelingProgress:
     def watched(self, job: Job) -> Job:
         """The job, its mismatches counted as they are found."""
 
-        def on_mismatch(mismatch: Mismatch, share: float) -> None:
-            labels, _ = self._unfinished.get(job.index, ([], 0.0))
-            self._unfinished[job.index] = ([*labels, mismatch.important], share)
+        known = len(job.found.mismatches) if job.found else 0  # an earlier run has found them
 
-        return replace(job, on_mismatch=on_mismatch)
+        def on_progress(found: LabelledPrompt) -> None:
+            labels = [mismatch.important for mismatch in found.mismatches[known:]]
+            self._unfinished[job.index] = (labels, found.share_searched)
+            job.on_progress(found)
 
-    def begin(self, phase: str) -> None:
-        """Say what the run does apart from searching; nothing: `""`."""
-        self.phase = phase
-        self.on_change(self)
+        self._known[job.index] = known
+        self._unfinished[job.index] = ([], job.found.share_searched if job.found else 0.0)
+        return replace(job, on_progress=on_progress)
 
     def after_pass(self, target: Predictor) -> None:
         """To be called after each pass of a model."""
@@ -71,7 +74,8 @@ class LabelingProgress:
         """Count a labelled prompt; `None` for one whose labels an earlier attempt has written."""
         self.done += 1
         self._unfinished.pop(index, None)
-        self._labels += [mismatch.important for mismatch in (labelled.mismatches if labelled else [])]
+        known = self._known.pop(index, 0)
+        self._labels += [mismatch.important for mismatch in (labelled.mismatches[known:] if labelled else [])]
         self.on_change(self)
 
     def show(self, bar: Progress, seconds: float | None = None) -> None:
@@ -79,11 +83,7 @@ class LabelingProgress:
         facts = f"{len(self.labels)} mismatches"
         if self.target_tokens:
             facts += f", {self.target_tokens_per_second:.0f} target tokens/s"
-        if self.phase:
-            facts += f", {self.phase}"
         if seconds is None:
             bar.set(self.done + sum(share for _, share in self._unfinished.values()), facts)
         else:
             bar.set(min(seconds, self.seconds), f"{self.done} prompts, {facts}")
-        if self.phase:
-            bar.refresh()  # the next change may be far away

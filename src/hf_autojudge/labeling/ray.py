@@ -55,7 +55,7 @@ def label_samples_with_ray(
 
     A run may be stopped at any time and resumed, here with other numbers or by [`label_samples`]. Each worker writes
     the labels of a prompt as soon as they are known. If a worker dies (killed, out of memory, lost machine), Ray
-    restarts it and it labels the unfinished prompts of its block again.
+    restarts it and it continues the unfinished prompts of its block after the last mismatch that it had labelled.
 
     Uses the Ray cluster that this process is connected to; else the one in the environment variable `RAY_ADDRESS`;
     else starts Ray on this machine for the duration of the run.
@@ -202,7 +202,9 @@ class _Worker:
                 f"ran out of memory, try a batch_size below {work.batch_size}. {work.folder} keeps the labels so far."
             )
         jobs = [
-            make_job(self.pair, index, *work.prompts[index], work.task, self.tokenizer, work.max_new_tokens)
+            make_job(
+                self.pair, index, *work.prompts[index], work.task, self.tokenizer, work.max_new_tokens, self.store
+            )
             for index in missing
         ]
         results: dict[int, LabelledPrompt | None] = dict.fromkeys(indices)

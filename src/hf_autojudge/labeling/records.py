@@ -49,3 +49,8 @@ class LabelledPrompt:
     mismatches: list[Mismatch]
     reference: list[int]
     response: list[int]
+
+    @property
+    def share_searched(self) -> float:
+        """The part of the response up to the last mismatch, in [0, 1]: how far an unfinished search is."""
+        return (self.mismatches[-1].position + 1) / len(self.response) if self.mismatches else 0.0

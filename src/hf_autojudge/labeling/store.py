@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Collection
@@ -40,9 +41,11 @@ FEATURES = Features(
 class LabelStore:
     """A folder of labels.
 
-    A file appears only when it is complete. A prompt whose file cannot be read, for instance after a partial copy,
-    counts as not labelled, and labelling it again replaces the file. `manifest.json` holds the settings and, for each
-    run that added labels, its start time, its command line, the versions of the packages and the facts in `run`.
+    A file appears only when it is complete. What the search of an unfinished prompt has found so far is kept in
+    `unfinished/` until the prompt's labels are written. A prompt whose file cannot be read, for instance after a
+    partial copy, counts as not labelled, and labelling it again replaces the file. `manifest.json` holds the settings
+    and, for each run that added labels, its start time, its command line, the versions of the packages and the facts
+    in `run`.
 
     Args:
         folder (`str` or `Path`): Folder of the labels. Created if it does not exist.
@@ -66,6 +69,7 @@ class LabelStore:
     ) -> None:
         self.folder = Path(folder)
         self._prompts_folder = self.folder / "prompts"
+        self._unfinished_folder = self.folder / "unfinished"
         path = self.folder / "manifest.json"
         if settings is None and not path.exists():
             raise ValueError(
@@ -100,6 +104,7 @@ class LabelStore:
             write_json(path, manifest)
             remove_leftovers(self.folder)
             remove_leftovers(self._prompts_folder)
+            remove_leftovers(self._unfinished_folder)
         self._prompts_folder.mkdir(exist_ok=True)
 
     def done(self) -> set[int]:
@@ -115,6 +120,23 @@ class LabelStore:
         data = Dataset.from_list([{"index": index, **asdict(labelled)}], features=FEATURES)
         with replacing(self._prompts_folder / f"{index:08d}.parquet") as path:
             pq.write_table(data.data.table, path)
+        self._unfinished_file(index).unlink(missing_ok=True)
+
+    def add_unfinished(self, index: int, found: LabelledPrompt) -> None:
+        """Write what the search of prompt `index` has found so far, replacing what it had found before."""
+        with replacing(self._unfinished_file(index)) as path:
+            path.write_text(json.dumps(asdict(found)), encoding="utf-8")
+
+    def unfinished(self, index: int, prompt: list[int]) -> LabelledPrompt | None:
+        """What an unfinished search of prompt `index` has found; `None` if nothing, or if the prompt was another."""
+        path = self._unfinished_file(index)
+        if not path.exists() or (found := read_json(path))["prompt"] != prompt:
+            return None
+        mismatches = [Mismatch(**fields) for fields in found["mismatches"]]
+        return LabelledPrompt(prompt, mismatches, found["reference"], found["response"])
+
+    def _unfinished_file(self, index: int) -> Path:
+        return self._unfinished_folder / f"{index:08d}.json"
 
     def load(self) -> Dataset:
         """All labels as a data set with one row per prompt, in order of index.

@@ -4,5 +4,6 @@ from hf_autojudge.runners.base import ModelRunner
 from hf_autojudge.runners.batched import BatchedRunner
 from hf_autojudge.runners.compiled import free_static_caches
 from hf_autojudge.runners.dynamic import DynamicRunner
+from hf_autojudge.runners.packed import PackedRunner
 
-__all__ = ["BatchedRunner", "DynamicRunner", "ModelRunner", "free_static_caches"]
+__all__ = ["BatchedRunner", "DynamicRunner", "ModelRunner", "PackedRunner", "free_static_caches"]

@@ -36,7 +36,8 @@ class SlotMapping:
     visible: int  # how many slots, from the first, queries attend to
     is_static: bool  # whether the capacity is fixed
     slots: torch.Tensor | None = None  # of the tokens in the current pass, shape (B, n)
-    sequences: torch.Tensor | None = None  # which sequences of the cache they belong to, shape (B,); None: all
+    sequences: torch.Tensor | None = None  # which sequences of the cache they belong to, shape (B,); None: all;
+    # in a packed pass, whose one row holds the tokens of several sequences: of each token, shape (1, n)
 
 
 class SlotLayer(CacheLayerMixin):
@@ -66,7 +67,7 @@ class SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new states; return what queries may attend to."""
+        """Write the new states; return what queries may attend to: in a packed pass, the slots of all sequences."""
         mapping = self.mapping
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -76,13 +77,15 @@ class SlotLayer(CacheLayerMixin):
         assert mapping.slots is not None, "SlotCache.prepare comes first"
         slots = mapping.slots.to(self.keys.device)
         chosen = None if mapping.sequences is None else mapping.sequences.to(self.keys.device)
-        sequences = (self.all_sequences if chosen is None else chosen)[:, None]
+        is_packed = chosen is not None and chosen.ndim == 2
+        sequences = self.all_sequences if chosen is None else chosen
+        sequences = sequences if is_packed else sequences[:, None]
         self.keys[sequences, :, slots] = key_states.transpose(1, 2)
         self.values[sequences, :, slots] = value_states.transpose(1, 2)
         keys, values = self.keys, self.values
         if mapping.visible != mapping.capacity:
             keys, values = keys[:, :, : mapping.visible], values[:, :, : mapping.visible]
-        return (keys, values) if chosen is None else (keys[chosen], values[chosen])
+        return (keys, values) if chosen is None or is_packed else (keys[chosen], values[chosen])
 
     def select(self, sequences: torch.Tensor) -> None:
         """Keep these sequences only."""
@@ -173,7 +176,20 @@ class SlotCache:
         hidden = self.mapping.capacity - 1  # takes padding, and what a sequence that is done drafts with the others
         self.mapping.slots = torch.where(slots < 0, hidden, slots.clamp(max=hidden))
         self.mapping.sequences = sequences
-        positions = torch.minimum(slots.clamp(min=0), self._last_position)
+        return self._inputs(tokens, slots.clamp(min=0), logits_to_keep)
+
+    def prepare_packed(
+        self, tokens: torch.Tensor, slots: torch.Tensor, sequences: torch.Tensor, logits_to_keep: torch.Tensor
+    ) -> dict[str, Any]:
+        """The model's inputs for a pass over one row of tokens of several sequences: `tokens`, their slots and their
+        sequences have shape `(1, n)`, and `logits_to_keep` says of which tokens logits are wanted."""
+        self.mapping.slots, self.mapping.sequences = slots, sequences
+        return self._inputs(tokens, slots, logits_to_keep)
+
+    def _inputs(
+        self, tokens: torch.Tensor, positions: torch.Tensor, logits_to_keep: int | torch.Tensor
+    ) -> dict[str, Any]:
+        positions = torch.minimum(positions, self._last_position)
         return {
             "input_ids": tokens,
             "position_ids": positions,

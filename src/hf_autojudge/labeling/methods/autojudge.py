@@ -14,7 +14,7 @@ from hf_autojudge.labeling.predictions import Prediction, PredictionRequest
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Compute, Search
 
-DRAFT_TOKENS = 64  # tokens of the response that the draft predicts in one pass
+DRAFT_TOKENS = 32  # tokens of the response that the draft predicts in one pass; the next mismatch is rarely further
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,15 @@ class AutoJudge:
                 f"outcome 'correct' needs the right answer to prompt {job.index}; use label_samples with a task that "
                 "has right answers."
             )
-        start, limits = len(job.prompt), job.limits
-        response = yield from complete(job.prompt, job.drafted, limits)
-        reference = response[start:]
+        start, limits, speculation = len(job.prompt), job.limits, job.speculation
+        mismatches: list[Mismatch] = []
+        if job.found is None:
+            response = yield from complete(job.prompt, [], limits, speculation)
+            reference = response[start:]
+            job.on_progress(LabelledPrompt(job.prompt, [], reference, reference))
+        else:
+            response, reference = job.prompt + job.found.response, job.found.reference
+            mismatches += job.found.mismatches
 
         def is_right(tokens: list[int]) -> bool:
             if self.outcome == "correct":
@@ -108,28 +114,29 @@ class AutoJudge:
             return right and job.settled(unfinished[start:]) and not is_right(unfinished)
 
         right = self.outcome == "same" or (yield from checked(response))  # whether the current response is
-        mismatches = []
-        draft = _TeacherForcedDraft(start)
-        border = start
+        border = start + mismatches[-1].position + 1 if mismatches else start
+        draft = _TeacherForcedDraft(border)
         while (found := (yield from draft.first_mismatch(response, border))) is not None:
             position, token = found
             swapped = [*response[:position], token]
-            alternative = yield from complete(swapped, response, limits, is_enough=is_enough if job.settled else None)
+            alternative = yield from complete(
+                swapped, response, limits, speculation, is_enough=is_enough if job.settled else None
+            )
             becomes_right = yield from checked(alternative)
             important = right and not becomes_right
             num_wrong = int(important)
             for rollout in range(self.rollouts if right else 0):
                 noise = Noise(_seed(self.seed, job.index, position - start, rollout), self.temperature)
-                sampled = yield from complete(swapped, alternative, limits, noise)
+                sampled = yield from complete(swapped, alternative, limits, speculation, noise)
                 num_wrong += not (yield from checked(sampled))
             importance = num_wrong / (1 + self.rollouts)
             helpful = becomes_right and not right
             mismatches.append(Mismatch(position - start, response[position], token, important, importance, helpful))
-            job.on_mismatch(mismatches[-1], (position + 1 - start) / (len(response) - start))
             border = position + 1
             if not important:
                 response, right = alternative, becomes_right
                 draft = _TeacherForcedDraft(border)
+            job.on_progress(LabelledPrompt(job.prompt, mismatches[:], reference, response[start:]))
         return LabelledPrompt(job.prompt, mismatches, reference, response[start:])
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hf_autojudge.labeling.completion import Limits
-from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
+from hf_autojudge.labeling.records import LabelledPrompt
 from hf_autojudge.labeling.scheduler import Search
+from hf_autojudge.labeling.speculation import Speculation
 
 SameOutcome = Callable[[list[int], list[int]], bool]
 
@@ -27,9 +28,11 @@ class Job:
             outcome that nothing written after it can change.
         is_correct (`Callable[[list[int]], bool]`, *optional*): Whether an answer (new token ids) is right. `None` if
             the sample's right answer is not known.
-        drafted (`list[int]`): The prompt with the draft's own answer, or nothing: a first guess of the target's.
-        on_mismatch (`Callable[[Mismatch, float], None]`, *optional*): Called with each mismatch whose label is known,
-            and the share of the prompt's answer that has been searched, in [0, 1].
+        speculation ([`Speculation`], *optional*): Chooses the guesses of a completion's next tokens. Of the run; by
+            default there is no draft to guess.
+        found ([`LabelledPrompt`], *optional*): What a search that was stopped has found: this one continues it.
+        on_progress (`Callable[[LabelledPrompt], None]`, *optional*): Called with what has been found so far: when the
+            target's answer is known, and after each mismatch. A search given it as `found` continues from there.
     """
 
     index: int
@@ -38,8 +41,9 @@ class Job:
     same_outcome: SameOutcome
     settled: Callable[[list[int]], bool] | None = None
     is_correct: Callable[[list[int]], bool] | None = None
-    drafted: list[int] = field(default_factory=list)
-    on_mismatch: Callable[[Mismatch, float], None] = lambda mismatch, share: None
+    speculation: Speculation = field(default_factory=Speculation)
+    found: LabelledPrompt | None = None
+    on_progress: Callable[[LabelledPrompt], None] = lambda found: None
 
 
 class LabelingMethod(Protocol):

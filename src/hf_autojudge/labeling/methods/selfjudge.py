@@ -55,13 +55,18 @@ class SelfJudge:
     def search(self, job: Job) -> Search[LabelledPrompt]:
         """See [`LabelingMethod.search`]."""
         start = len(job.prompt)
-        tokens = yield from complete(job.prompt, job.drafted, job.limits)
+        if job.found is None:
+            tokens = yield from complete(job.prompt, [], job.limits, job.speculation)
+            mismatches = []
+            job.on_progress(LabelledPrompt(job.prompt, [], tokens[start:], tokens[start:]))
+        else:
+            tokens, mismatches = job.prompt + job.found.response, list(job.found.mismatches)
+        border = mismatches[-1].position + 1 if mismatches else 0
         length = len(tokens) - start
         drafted = (yield PredictionRequest("draft", tokens[:-1], length)).tokens
         logprobs = (yield PredictionRequest("target", tokens, length + 1, logprobs=True)).logprobs
-        mismatches = []
         for position, token in enumerate(drafted):
-            if token == tokens[start + position]:
+            if position < border or token == tokens[start + position]:
                 continue
             end = min(position + 1 + self.num_suffix_tokens, length)
             swapped = [*tokens[: start + position], token, *tokens[start + position + 1 : start + end]]
@@ -70,5 +75,5 @@ class SelfJudge:
             importance = 1 - math.exp(min(0.0, -score))
             important = score > self.max_log_likelihood_drop
             mismatches.append(Mismatch(position, tokens[start + position], token, important, importance))
-            job.on_mismatch(mismatches[-1], (position + 1) / length)
+            job.on_progress(LabelledPrompt(job.prompt, mismatches[:], tokens[start:], tokens[start:]))
         return LabelledPrompt(job.prompt, mismatches, tokens[start:], tokens[start:])
