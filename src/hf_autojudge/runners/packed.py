@@ -7,7 +7,7 @@ share a key head are put side by side instead of repeating the keys.
 
 For CPUs, where a pass is bound by its tokens; an accelerator would wait for the many small launches. Works with the
 models of [`SlotCache`](hf_autojudge.runners.slot_cache) that reach their attention through transformers'
-`AttentionInterface` with the implementation "sdpa". Checked with transformers 5.23.0.
+`AttentionInterface` with the implementation "sdpa". Checked with transformers 5.17.0 and 5.23.0.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class PackedRunner:
             raise ValueError(f"{type(model).__name__} is on {model.device}; packed passes are for CPUs.")
         if not model._supports_attention_backend or model.config._attn_implementation != "sdpa":
             raise ValueError(f'{type(model).__name__} does not run its attention through "sdpa".')
+        if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None) is not None:
+            raise ValueError(f"{type(model).__name__} caps its attention's scores, which packed passes do not.")
         self.model = model
         self._cache = SlotCache(model, num_sequences)
         self._cache.set_max_length(max_length)
