@@ -42,6 +42,23 @@ def test_round_trip_in_order(tmp_path):
     assert again.load()["index"][:] == [0, 2, 4]
 
 
+def test_packed_labels_are_one_file_and_may_grow(tmp_path):
+    store = LabelStore(tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match="holds no labels"):
+        store.pack()
+    for index in (4, 0, 2):
+        store.add(index, labelled(index))
+    assert store.pack() == tmp_path / "labels.parquet"
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["labels.parquet", "manifest.json"]
+    assert store.done() == {0, 2, 4} and LabelStore(tmp_path).labelled() == [labelled(0), labelled(2), labelled(4)]
+    store.add(1, labelled(1))
+    store.add(2, labelled(5))  # labelled again
+    grown = [labelled(0), labelled(1), labelled(5), labelled(4)]
+    assert store.labelled() == grown and store.prompts() == {0: [1, 0], 1: [1, 1], 2: [1, 5], 4: [1, 4]}
+    store.pack()
+    assert LabelStore(tmp_path).labelled() == grown and not list((tmp_path / "prompts").iterdir())
+
+
 def test_answers_cut_off_at_the_limit_are_counted(tmp_path):
     store = LabelStore(tmp_path, SETTINGS)
     for index, reference in enumerate(([5, 5, 5, 5, 5], [5, 5, 5, 5, 2], [5, 2], [5, 5, 5, 5, 7])):

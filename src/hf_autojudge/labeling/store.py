@@ -45,7 +45,7 @@ class LabelStore:
     `unfinished/` until the prompt's labels are written. A prompt whose file cannot be read, for instance after a
     partial copy, counts as not labelled, and labelling it again replaces the file. `manifest.json` holds the settings
     and, for each run that added labels, its start time, its command line, the versions of the packages and the facts
-    in `run`.
+    in `run`. [`pack`] puts the labels of all prompts into one file, to be published.
 
     Args:
         folder (`str` or `Path`): Folder of the labels. Created if it does not exist.
@@ -164,11 +164,31 @@ class LabelStore:
         references = (table["reference"][0].as_py() for table in self._tables().values())
         return sum(len(tokens) == limit and tokens[-1] not in end_tokens for tokens in references)
 
+    def pack(self) -> Path:
+        """Put the labels into one file, `labels.parquet`, which replaces those of the prompts, and return its path.
+        The store may grow afterwards.
+
+        Raises:
+            ValueError: If there are no labels.
+        """
+        packed = self.folder / "labels.parquet"
+        with replacing(packed) as path:
+            pq.write_table(self.load().data.table, path, compression="zstd")
+        for path in self._prompt_files():
+            path.unlink()
+        return packed
+
+    def _prompt_files(self) -> list[Path]:
+        return [path for path in sorted(self._prompts_folder.glob("*.parquet")) if path.stem.isdigit()]
+
     def _tables(self) -> dict[int, pa.Table]:
-        """The readable files' tables, by ascending index."""
-        paths = (path for path in sorted(self._prompts_folder.glob("*.parquet")) if path.stem.isdigit())
-        tables = {int(path.stem): _read_table(path) for path in paths}
-        return {index: table for index, table in tables.items() if table is not None}
+        """The prompts' tables that can be read, by ascending index. What was labelled after packing counts."""
+        tables: dict[int, pa.Table | None] = {}
+        if (packed := self.folder / "labels.parquet").exists():
+            table = pq.read_table(packed)
+            tables = {index.as_py(): table.slice(row, 1) for row, index in enumerate(table["index"])}
+        tables |= {int(path.stem): _read_table(path) for path in self._prompt_files()}
+        return {index: table for index, table in sorted(tables.items()) if table is not None}
 
 
 def _read_table(path: Path) -> pa.Table | None:
