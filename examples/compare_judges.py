@@ -143,6 +143,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.output_dir is None and not Path(args.judge).is_dir():
+        parser.error(f"{args.judge} is no folder; name one for the report with --output-dir")
     console, output_dir = Console(), Path(args.output_dir or args.judge)
     output_dir.mkdir(parents=True, exist_ok=True)
     pair, tasks = load(args)

@@ -11,6 +11,4 @@ args = JudgeTrainingArguments(
 target, draft, tokenizer = load_pair()
 trainer = JudgeTrainer(target, draft, processing_class=tokenizer, task=word_problems_task(), args=args)
 trainer.train()
-frontier = trainer.evaluate({"top-2": TopKRule(2)})
-for point in frontier.points:
-    print(f"{point.name}: accuracy {point.accuracy:.1%}, {point.accepted:.2f} tokens per target call")
+print(trainer.evaluate({"top-2": TopKRule(2)}))

@@ -3,6 +3,7 @@ rename."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -27,6 +28,11 @@ def versions(*packages: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
     }
+
+
+def digest(content: bytes) -> str:
+    """The first 16 hexadecimal digits of the sha256."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def model_names(target: Any, draft: Any) -> dict[str, str | None]:

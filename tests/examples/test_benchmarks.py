@@ -45,6 +45,7 @@ def run(tmp_path, monkeypatch):
         data = ("--dataset", tmp_path / "samples.jsonl", "--max-samples", 2)
         arguments = (script(name), *models, *settings, *machine, *data, *options)
         monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+        monkeypatch.syspath_prepend(ROOT / "examples")  # as Python does for a script
         runpy.run_path(str(script(name)), run_name="__main__")
 
     return run

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_autojudge.evaluation.identity import describe_judge, digest
+from hf_autojudge.evaluation.identity import describe_judge
 from hf_autojudge.evaluation.strategies import DecodingStrategy
 from hf_autojudge.judges import Judge
-from hf_autojudge.provenance import read_json, write_json
+from hf_autojudge.provenance import digest, read_json, write_json
 
 Key = tuple[str, float | None, int]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from hf_autojudge.judges import AutoJudgeHead
+from hf_autojudge.provenance import digest
 
 
 def describe_judge(judge: Any) -> str:
@@ -46,8 +46,3 @@ def _heads(judge: Any) -> Iterator[AutoJudgeHead]:
     elif is_dataclass(judge):
         for f in fields(judge):
             yield from _heads(getattr(judge, f.name))
-
-
-def digest(content: bytes) -> str:
-    """The first 16 digits of the sha256."""
-    return hashlib.sha256(content).hexdigest()[:16]

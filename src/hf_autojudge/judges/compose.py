@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -40,19 +41,21 @@ class _Composite:
     @property
     def threshold(self) -> float | None:
         """Of the first judge that has one."""
-        return next((judge.threshold for judge in self.judges if judge.threshold is not None), None)
+        return self._first("threshold")
 
     @property
     def num_assistant_tokens(self) -> int | None:
         """Of the first judge that names a number."""
-        numbers = (judge.num_assistant_tokens for judge in self.judges)
-        return next((number for number in numbers if number is not None), None)
+        return self._first("num_assistant_tokens")
 
     @property
     def assistant_confidence_threshold(self) -> float | None:
         """Of the first judge that names one."""
-        numbers = (getattr(judge, "assistant_confidence_threshold", None) for judge in self.judges)
-        return next((number for number in numbers if number is not None), None)
+        return self._first("assistant_confidence_threshold")
+
+    def _first(self, name: str) -> Any:
+        values = (getattr(judge, name, None) for judge in self.judges)
+        return next((value for value in values if value is not None), None)
 
     @property
     def num_budgets(self) -> int:

@@ -43,7 +43,7 @@ class PassPrice:
         return self.fixed / self.per_token
 
     def record(self, tokens: int, num_sequences: int, seconds: float) -> None:
-        """Take account of a pass over so many tokens of so many sequences."""
+        """Add a pass over `tokens` tokens of `num_sequences` sequences, which took `seconds`."""
         self.num_sequences = num_sequences
         self.seconds += seconds
         if not self._sums:  # the first guess keeps its shape and takes the first pass's scale

@@ -98,7 +98,7 @@ class Speculation:
         return saved
 
     def record(self, kinds: Sequence[Kind], num_taken: int, written: int) -> None:
-        """Take account of a verification: of the guesses of these kinds the first `num_taken` were taken, and the
+        """Add a verification: of the guesses of these kinds the first `num_taken` were taken, and the
         target wrote `written` tokens."""
         for i, kind in enumerate(kinds):
             counts = self.counts.setdefault(kind[0], [0, 0])

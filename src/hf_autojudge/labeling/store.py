@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -132,8 +132,7 @@ class LabelStore:
         path = self._unfinished_file(index)
         if not path.exists() or (found := read_json(path))["prompt"] != prompt:
             return None
-        mismatches = [Mismatch(**fields) for fields in found["mismatches"]]
-        return LabelledPrompt(prompt, mismatches, found["reference"], found["response"])
+        return _record(found)
 
     def _unfinished_file(self, index: int) -> Path:
         return self._unfinished_folder / f"{index:08d}.json"
@@ -151,12 +150,7 @@ class LabelStore:
 
     def labelled(self) -> list[LabelledPrompt]:
         """All labels as records, in order of index. Raises `ValueError` if there are none."""
-        return [
-            LabelledPrompt(
-                row["prompt"], [Mismatch(**fields) for fields in row["mismatches"]], row["reference"], row["response"]
-            )
-            for row in self.load().to_list()
-        ]
+        return [_record(row) for row in self.load().to_list()]
 
     def num_cut_off(self, end_tokens: Collection[int]) -> int:
         """How many of the target's answers have `max_new_tokens` tokens and no end token. 0 for annotated answers."""
@@ -189,6 +183,11 @@ class LabelStore:
             tables = {index.as_py(): table.slice(row, 1) for row, index in enumerate(table["index"])}
         tables |= {int(path.stem): _read_table(path) for path in self._prompt_files()}
         return {index: table for index, table in sorted(tables.items()) if table is not None}
+
+
+def _record(fields: Mapping[str, Any]) -> LabelledPrompt:
+    mismatches = [Mismatch(**mismatch) for mismatch in fields["mismatches"]]
+    return LabelledPrompt(fields["prompt"], mismatches, fields["reference"], fields["response"])
 
 
 def _read_table(path: Path) -> pa.Table | None:

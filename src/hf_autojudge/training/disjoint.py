@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,14 +10,14 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from hf_autojudge.judges import AutoJudgeHead
-from hf_autojudge.provenance import read_json
+from hf_autojudge.provenance import digest, read_json
 from hf_autojudge.tasks.base import Sample, Task
 
 
 def prompt_digests(samples: Sequence[Sample], task: Task, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """For each sample, 16 hexadecimal digits that stand for its prompt's token ids."""
     prompts = (",".join(map(str, task.prompt(sample, tokenizer))) for sample in samples)
-    return [hashlib.sha256(prompt.encode()).hexdigest()[:16] for prompt in prompts]
+    return [digest(prompt.encode()) for prompt in prompts]
 
 
 def calibrated_on(folder: str | os.PathLike, judge: AutoJudgeHead) -> list[str]:
@@ -31,13 +30,14 @@ def calibrated_on(folder: str | os.PathLike, judge: AutoJudgeHead) -> list[str]:
         reports += [Path(cached)] if cached else []
     elif source:
         reports.append(Path(source) / "calibration.json")
-    return [digest for path in reports if path.exists() for digest in read_json(path).get("validation_prompts", [])]
+    found = [read_json(path) for path in reports if path.exists()]
+    return [prompt for report in found for prompt in report.get("validation_prompts", [])]
 
 
 def check_digests(validation: Iterable[str], test: Sequence[str]) -> None:
     """As [`check_disjoint`], from what [`prompt_digests`] returns."""
     known = set(validation)
-    if shared := sum(digest in known for digest in test):
+    if shared := sum(prompt in known for prompt in test):
         raise ValueError(
             f"{shared} of {len(test)} test prompts are also validation prompts, which the judge was calibrated on; "
             "evaluate it on other samples."

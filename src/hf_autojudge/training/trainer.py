@@ -12,13 +12,13 @@ from statistics import median_low
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from hf_autojudge.evaluation import Frontier, measure_frontier, plot_acceptance_by_position, plot_frontier
-from hf_autojudge.evaluation.identity import describe_judge, digest
+from hf_autojudge.evaluation.identity import describe_judge
 from hf_autojudge.evaluation.run import describe_run
 from hf_autojudge.hub import push_judge, save_judge, write_card
 from hf_autojudge.judges import AutoJudgeHead, Judge
 from hf_autojudge.labeling import LabelStore, label_samples
 from hf_autojudge.labeling.progress import LabelingProgress
-from hf_autojudge.provenance import read_json
+from hf_autojudge.provenance import digest, read_json
 from hf_autojudge.tasks.base import Sample, Task
 from hf_autojudge.training.arguments import JudgeTrainingArguments
 from hf_autojudge.training.calibration import calibrate_threshold
@@ -31,7 +31,7 @@ from hf_autojudge.training.reporting import Reporter
 from hf_autojudge.training.tuning import DraftLengthChoice, tune_draft_length
 
 TUNING_SAMPLES = 32
-TUNING_RECALL = 0.95  # the draft length is tuned at a threshold that rejects at least so many important mismatches
+TUNING_RECALL = 0.95  # the share of important mismatches rejected while the draft length is tuned
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ class JudgeTrainer:
     processes, with this class or with `hf-autojudge`, which uses it. A killed run resumes: labelled prompts, collected
     features and the answers of `calibrate` and `evaluate` are kept; only `fit`'s optimization starts again. With
     `args.push_to_hub`, `fit`, `calibrate` and `evaluate` upload the judge.
-    Answers lie in `answers` in the output folder, in one folder for each judge and its settings: another judge, other
-    settings or another device start anew, a repeated run is read from there. Delete it to measure again.
+
+    Answers are kept in `answers` in the output folder, in one folder for each judge, its settings and the device. A
+    repeated run reads them from there; delete the folder to measure again.
 
     Args:
         target ([`PreTrainedModel`]): Decoder-only.
@@ -262,9 +263,10 @@ class JudgeTrainer:
         return frontier
 
     def _answers_folder(self, verb: str, samples: Sequence[Sample]) -> Path:
-        """Where a verb keeps its answers: another folder for everything that would mix unlike answers."""
+        """Where a verb keeps its answers: another folder for everything that would mix unlike answers. Which samples
+        are asked is no part of it, so a run may ask for more."""
         numbers = (self.args.max_new_tokens, self.args.num_assistant_tokens, None)
-        run = describe_run(*self._pair(), samples, {"": self.judge}, *numbers)
+        run = describe_run(*self._pair(), samples[:1], {"": self.judge}, *numbers)
         made_by = json.dumps([run.settings, run.machine["device_name"], describe_judge(self.judge)])
         return Path(self.args.output_dir) / "answers" / f"{verb}-{digest(made_by.encode())}"
 

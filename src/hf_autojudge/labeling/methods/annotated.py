@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from hf_autojudge.labeling.methods.base import Job
 from hf_autojudge.labeling.predictions import PredictionRequest
 from hf_autojudge.labeling.records import LabelledPrompt, Mismatch
 from hf_autojudge.labeling.scheduler import Search
+from hf_autojudge.provenance import digest
 from hf_autojudge.tasks.base import Sample
 
 
@@ -49,8 +49,8 @@ class Annotated:
 
     def settings(self) -> dict[str, Any]:
         """See [`LabelingMethod.settings`]. Corrected marks change the labels; the length limit does not."""
-        digest = hashlib.sha256(json.dumps(self.answers).encode()).hexdigest()[:16]
-        return {"method": "annotated", "answers": digest, "max_new_tokens": None}
+        answers = digest(json.dumps(self.answers).encode())
+        return {"method": "annotated", "answers": answers, "max_new_tokens": None}
 
     def search(self, job: Job) -> Search[LabelledPrompt]:
         """See [`LabelingMethod.search`].
